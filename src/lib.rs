@@ -1,0 +1,25 @@
+//! messenger-bridge: a Matrix application service that bridges Messenger and every standards-following XMPP server.
+//!
+//! The layers, each of which imports only from below (`tests/layers.rs` holds it):
+//!
+//! ```text
+//! app                                          wires everything
+//! engine | matrix | xmpp                       the state machine | the async shells
+//! translate                                    one file per translated concept
+//! bridge | bot                                 login, portal, ghost, outbox | text <-> command
+//! store                                        sled, one file per table
+//! domain                                       the vocabulary
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod bot;
+pub mod bridge;
+pub mod config;
+pub mod domain;
+pub mod engine;
+pub mod matrix;
+pub mod registration;
+pub mod store;
+pub mod translate;
+pub mod xmpp;

@@ -1,0 +1,7 @@
+//! Every test that is not beside the code it tests, in one binary.
+mod end_to_end;
+mod layers;
+mod messenger_service;
+mod scenes;
+mod simulation;
+mod wire;
