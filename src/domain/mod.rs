@@ -1,1 +1,20 @@
-//! See the crate's documentation.
+//! The vocabulary that every layer speaks: identifiers, addresses, what can happen ([`Input`]), what is owed
+//! ([`Effect`](effect::Effect)) and what the shells are asked to do ([`Output`]).
+//!
+//! Nothing here does I/O, reads a clock or draws a random number.
+
+pub mod address;
+pub mod capability;
+pub mod credentials;
+pub mod effect;
+pub mod id;
+pub mod input;
+pub mod output;
+pub mod stream;
+pub mod time;
+
+pub use address::{Address, BareJid};
+pub use id::{DebtId, LoginId, StreamId, Ticket};
+pub use input::Input;
+pub use output::Output;
+pub use time::{Now, Timestamp};

@@ -1,0 +1,184 @@
+//! What is owed: effects are stored as debts, in lanes, until they are paid.
+
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use serde::{Deserialize, Serialize};
+
+use super::{BareJid, DebtId, LoginId, Timestamp};
+
+/// A contact of a login: names its ghost and its portal. The account itself is a contact too (its ghost says what the
+/// person wrote elsewhere).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ContactKey {
+    /// Whose contact.
+    pub login: LoginId,
+    /// Who.
+    pub contact: BareJid,
+}
+
+/// Debts in one lane are paid in order; lanes do not wait for each other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Lane {
+    /// Into the portal's room.
+    ToMatrix(ContactKey),
+    /// To the contact.
+    ToXmpp(ContactKey),
+    /// A ghost's account and profile.
+    Ghost(ContactKey),
+    /// A login's own affairs on its stream (subscriptions, roster).
+    Login(LoginId),
+    /// What the bot says to one person in their management room.
+    Management(OwnedUserId),
+}
+
+/// Who acts in a room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sender {
+    /// The bot.
+    Bot,
+    /// A ghost of the lane's login.
+    Ghost(BareJid),
+}
+
+/// A debt's content. Room and event ids are looked up when it is paid, not when it is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Effect {
+    /// Register the ghost's account. Lane: ghost.
+    RegisterGhost,
+    /// Set the ghost's display name. Lane: ghost.
+    NameGhost {
+        /// The name.
+        name: String,
+    },
+    /// Set the ghost's avatar to media already uploaded. Lane: ghost.
+    PictureGhost {
+        /// `mxc://` URI; empty removes it.
+        url: String,
+    },
+    /// Make the portal's room. Lane: to Matrix, first in it.
+    CreateRoom,
+    /// Let a ghost join the portal's room. Lane: to Matrix.
+    JoinRoom {
+        /// Which ghost.
+        ghost: BareJid,
+    },
+    /// Invite the owner (again). Lane: to Matrix.
+    InviteOwner,
+    /// Set the room's name. Lane: to Matrix.
+    NameRoom {
+        /// The name.
+        name: String,
+    },
+    /// Send an event into the portal's room. Lane: to Matrix.
+    SendEvent {
+        /// Who says it.
+        sender: Sender,
+        /// Type and content.
+        event: MatrixEvent,
+        /// When it was said, if not now (`?ts=`).
+        at: Option<Timestamp>,
+        /// The names of the stanza that it stands for, to be bound to the event.
+        binds: Vec<String>,
+    },
+    /// Say something in the owner's management room. Lane: management.
+    Say {
+        /// What.
+        notice: Notice,
+        /// Edit the last notice with this key instead of sending another.
+        replaces: Option<String>,
+    },
+    /// Redact an event that held a secret. Lane: management.
+    Redact {
+        /// Where.
+        room: OwnedRoomId,
+        /// What.
+        event: OwnedEventId,
+    },
+    /// Answer in a room that is no portal (a command with the prefix). Lane: management.
+    Reply {
+        /// Where.
+        room: OwnedRoomId,
+        /// What.
+        notice: Notice,
+    },
+    /// The bot joins a room it was invited to. Lane: management.
+    JoinInvited {
+        /// Which.
+        room: OwnedRoomId,
+    },
+    /// The bot leaves a room. Lane: management.
+    LeaveRoom {
+        /// Which.
+        room: OwnedRoomId,
+    },
+    /// A ghost joins (or, if it must not stay, leaves) a room it was invited to. Lane: to Matrix.
+    JoinAs {
+        /// Which room.
+        room: OwnedRoomId,
+    },
+    /// Send a message stanza to the contact. Lane: to XMPP.
+    SendMessage(Outgoing),
+    /// Send a presence of a subscription type, or change the roster. Lane: login.
+    Subscribe {
+        /// Whom.
+        contact: BareJid,
+        /// `subscribe`, `subscribed` or `unsubscribed` (RFC 6121 section 3).
+        kind: Subscription,
+    },
+}
+
+/// The subscription presences that a person can ask for (RFC 6121 section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subscription {
+    /// Ask to see the contact's presence.
+    Subscribe,
+    /// Let the contact see the account's.
+    Subscribed,
+    /// Do not, or no longer.
+    Unsubscribed,
+}
+
+/// An event to be sent: type and content as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MatrixEvent {
+    /// Such as `m.room.message`.
+    pub kind: String,
+    /// The content, JSON.
+    pub content: String,
+}
+
+/// What the bot says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Plain text.
+    pub text: String,
+    /// The same in HTML, where it has form.
+    pub html: Option<String>,
+}
+
+/// A message on its way to a contact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outgoing {
+    /// The text of the `<body/>`, complete (with `/me ` where it is an action).
+    pub body: String,
+    /// The Matrix event that it stands for.
+    pub event: OwnedEventId,
+    /// When it was written.
+    pub written: Timestamp,
+}
+
+/// A stored debt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Debt {
+    /// Its id: order in the lane, and what its txnId or stanza id is derived from.
+    pub id: DebtId,
+    /// Where it stands in line.
+    pub lane: Lane,
+    /// What is owed.
+    pub effect: Effect,
+    /// A debt of another lane that must be paid first.
+    pub after: Option<DebtId>,
+    /// When it was made.
+    pub made: Timestamp,
+    /// It was handed to a shell at least once, so it may have happened already.
+    pub tried: bool,
+}

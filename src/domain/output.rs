@@ -1,0 +1,226 @@
+//! What the engine asks of the shells, given out only after what it rests on is committed.
+
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, presence::PresenceState};
+
+use super::{DebtId, StreamId, Ticket, Timestamp, credentials::Secret, stream::StreamOrder};
+
+/// One thing for a shell to do.
+#[derive(Debug)]
+pub enum Output {
+    /// The input behind the ticket is durable: answer `200 {}`.
+    Answer(Ticket),
+    /// For an XMPP stream.
+    Stream {
+        /// Which.
+        stream: StreamId,
+        /// What.
+        order: StreamOrder,
+    },
+    /// A request to the homeserver whose outcome must come back as [`super::Input::Done`].
+    Matrix(MatrixWork),
+    /// Worth doing now or not at all.
+    Now(Ephemeral),
+    /// A question to the outside whose answer comes back as [`super::Input::Answered`].
+    Ask {
+        /// Which.
+        ask: AskId,
+        /// What.
+        question: Ask,
+    },
+}
+
+/// A piece of work that a shell has in hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WorkId {
+    /// Pays this debt.
+    Debt(DebtId),
+    /// Not stored; if the process ends it is asked again for another reason.
+    Soft(u64),
+}
+
+/// A question to the outside. Scope: the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AskId(pub u64);
+
+/// A request to the homeserver. Calls of one lane are never given out together, so shells may run all at once.
+#[derive(Clone, Debug)]
+pub struct MatrixWork {
+    /// Comes back with the outcome.
+    pub id: WorkId,
+    /// What to do.
+    pub call: MatrixCall,
+}
+
+/// The calls that we make. Each is safe to repeat: doing it again changes nothing.
+#[derive(Clone, Debug)]
+pub enum MatrixCall {
+    /// `POST /register` with `m.login.application_service` and `inhibit_login`. Already registered is success.
+    Register {
+        /// The localpart.
+        localpart: String,
+    },
+    /// `PUT /profile/{user}/displayname`.
+    SetDisplayName {
+        /// Whose.
+        user: OwnedUserId,
+        /// The name.
+        name: String,
+    },
+    /// `PUT /profile/{user}/avatar_url`.
+    SetAvatar {
+        /// Whose.
+        user: OwnedUserId,
+        /// `mxc://` URI, or empty.
+        url: String,
+    },
+    /// Upload media, as the given user. Gives [`super::input::Receipt::Media`].
+    Upload {
+        /// As whom.
+        user: OwnedUserId,
+        /// MIME type.
+        mime: &'static str,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Make a portal's room. Gives [`super::input::Receipt::Room`].
+    CreateRoom(Box<CreateRoom>),
+    /// Join as the user. Being in the room already is success.
+    Join {
+        /// Which room.
+        room: OwnedRoomId,
+        /// Who joins.
+        user: OwnedUserId,
+    },
+    /// Leave as the user. Not being in the room is success.
+    Leave {
+        /// Which room.
+        room: OwnedRoomId,
+        /// Who leaves.
+        user: OwnedUserId,
+    },
+    /// Invite a user, as the bot. The user being in the room or invited already is success.
+    Invite {
+        /// Which room.
+        room: OwnedRoomId,
+        /// As whom.
+        user: OwnedUserId,
+        /// Whom.
+        target: OwnedUserId,
+    },
+    /// `PUT /rooms/{room}/send/{kind}/{txn}?user_id=&ts=`. Gives [`super::input::Receipt::Event`].
+    Send {
+        /// Where.
+        room: OwnedRoomId,
+        /// As whom.
+        user: OwnedUserId,
+        /// Event type.
+        kind: String,
+        /// Transaction id, derived from the debt.
+        txn: String,
+        /// JSON content.
+        content: String,
+        /// Time to show, if not now.
+        at: Option<Timestamp>,
+    },
+    /// `PUT /rooms/{room}/state/{kind}/{key}`. Gives [`super::input::Receipt::Event`].
+    SetState {
+        /// Where.
+        room: OwnedRoomId,
+        /// As whom.
+        user: OwnedUserId,
+        /// Event type.
+        kind: String,
+        /// State key.
+        key: String,
+        /// JSON content.
+        content: String,
+    },
+    /// `PUT /rooms/{room}/redact/{event}/{txn}`. Gives [`super::input::Receipt::Event`].
+    Redact {
+        /// Where.
+        room: OwnedRoomId,
+        /// As whom.
+        user: OwnedUserId,
+        /// What.
+        event: OwnedEventId,
+        /// Transaction id.
+        txn: String,
+    },
+}
+
+/// A portal's room to be made.
+#[derive(Clone, Debug)]
+pub struct CreateRoom {
+    /// Who makes it: the bot.
+    pub creator: OwnedUserId,
+    /// Who is invited, the owner and the ghost, with `is_direct`.
+    pub invite: Vec<OwnedUserId>,
+    /// The room's name.
+    pub name: String,
+    /// Further initial state: (type, state key, JSON content). Holds `m.bridge` and `uk.half-shot.bridge`.
+    pub state: Vec<(String, String, String)>,
+    /// `power_level_content_override`, JSON.
+    pub power_levels: String,
+    /// The call may have succeeded before with its answer lost (no transaction id exists for it): first look among the
+    /// creator's joined rooms for one whose state event of this (type, state key) has exactly the content given in
+    /// `state`, created by this bridge, and take that.
+    pub look_first: Option<(String, String)>,
+}
+
+/// Worth doing now or not at all; never stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ephemeral {
+    /// `PUT /rooms/{room}/typing/{user}`.
+    Typing {
+        /// Where.
+        room: OwnedRoomId,
+        /// Who.
+        user: OwnedUserId,
+        /// For how many milliseconds; `None` ends it.
+        timeout: Option<u64>,
+    },
+    /// A ghost's presence, kept up by the presence budget until it changes.
+    Presence {
+        /// Whose.
+        ghost: OwnedUserId,
+        /// For whom: the owner that would see it.
+        owner: OwnedUserId,
+        /// The state; `Offline` ends the refreshes.
+        state: PresenceState,
+        /// The status text.
+        status: Option<String>,
+    },
+    /// An owner looks (is not offline in Matrix) or no longer does: their ghosts' presence is refreshed only meanwhile.
+    Watching {
+        /// Who.
+        owner: OwnedUserId,
+        /// Looks.
+        watching: bool,
+    },
+}
+
+/// Questions to the outside.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Make an authorize link with PKCE and `state` (RFC 6749 section 4.1.1, RFC 7636).
+    BeginOAuth {
+        /// The network in the configuration.
+        network: String,
+    },
+    /// Redeem an authorization code (RFC 6749 section 4.1.3).
+    RedeemCode {
+        /// The network.
+        network: String,
+        /// The code.
+        code: Secret,
+        /// The PKCE verifier.
+        verifier: Secret,
+    },
+    /// Get a new access token (RFC 6749 section 6).
+    Refresh {
+        /// The network.
+        network: String,
+        /// The refresh token.
+        refresh: Secret,
+    },
+}
