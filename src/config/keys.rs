@@ -1,0 +1,60 @@
+//! Every key of the configuration, in the order of the example. The tests of [`super`] hold it to the structs and to
+//! `config.yaml.example`.
+
+/// One key. `*` in the path stands for a name that the operator chose.
+pub struct Key {
+    /// Sections and key, joined by dots.
+    pub path: &'static str,
+    /// Whether it may come from the environment: a scalar whose path can be spelled as a variable's name.
+    pub env: bool,
+}
+
+const fn scalar(path: &'static str) -> Key {
+    Key { path, env: true }
+}
+
+const fn file_only(path: &'static str) -> Key {
+    Key { path, env: false }
+}
+
+/// The keys that hold a value: a scalar, a list, or a map whose keys are the operator's.
+pub const KEYS: &[Key] = &[
+    scalar("homeserver.address"),
+    scalar("homeserver.domain"),
+    scalar("appservice.listen"),
+    scalar("appservice.address"),
+    scalar("appservice.bot.localpart"),
+    scalar("appservice.bot.displayname"),
+    scalar("store.path"),
+    scalar("store.key_file"),
+    file_only("permissions.*"),
+    scalar("double_puppet.registration"),
+    scalar("networks.*.profile"),
+    scalar("networks.*.domain"),
+    scalar("networks.*.address"),
+    scalar("networks.*.tls.mode"),
+    scalar("networks.*.tls.ca_file"),
+    scalar("networks.*.tls.accept_name"),
+    scalar("networks.*.oauth.client_id"),
+    scalar("networks.*.oauth.client_secret"),
+    scalar("networks.*.oauth.authorize_url"),
+    scalar("networks.*.oauth.token_url"),
+    scalar("networks.*.oauth.redirect_url"),
+    file_only("networks.*.oauth.scopes"),
+    scalar("networks.*.domains"),
+    file_only("networks.*.domains.*.address"),
+    file_only("networks.*.domains.*.tls.mode"),
+    file_only("networks.*.domains.*.tls.ca_file"),
+    file_only("networks.*.domains.*.tls.accept_name"),
+    scalar("portals.create"),
+    scalar("portals.per_second"),
+    scalar("history.initial"),
+    scalar("history.catch_up"),
+    scalar("presence.to_matrix"),
+    scalar("presence.from_matrix"),
+    scalar("presence.offline_as"),
+    scalar("presence.updates_per_second"),
+    file_only("fetch.allow_private"),
+    scalar("logging.level"),
+    scalar("logging.format"),
+];

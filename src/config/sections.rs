@@ -1,0 +1,255 @@
+//! The sections of `config.yaml`, as typed structs with their defaults. `config.yaml.example` says the same to people;
+//! a test holds the two together.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ruma::OwnedServerName;
+use serde::{Deserialize, Deserializer};
+
+use super::network::Network;
+use super::permissions::Permissions;
+use super::values::{HostPort, WebUrl, parsed};
+
+/// The whole configuration. All paths are already relative to the process, no longer to the file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The homeserver that we serve.
+    pub homeserver: Homeserver,
+    /// Our own side of the application service API, and the bot.
+    #[serde(default)]
+    pub appservice: Appservice,
+    /// Where things are kept.
+    #[serde(default)]
+    pub store: Store,
+    /// Who may use the bridge.
+    pub permissions: Permissions,
+    /// Events in a person's own name.
+    #[serde(default)]
+    pub double_puppet: DoublePuppet,
+    /// The networks that people may sign in to, by the name that commands use.
+    pub networks: BTreeMap<String, Network>,
+    /// Rooms for contacts.
+    #[serde(default)]
+    pub portals: Portals,
+    /// How much of the past is fetched.
+    #[serde(default)]
+    pub history: History,
+    /// Presence both ways.
+    #[serde(default)]
+    pub presence: Presence,
+    /// What may be fetched on behalf of a contact.
+    #[serde(default)]
+    pub fetch: Fetch,
+    /// Logs, on stderr.
+    #[serde(default)]
+    pub logging: Logging,
+}
+
+/// The homeserver.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Homeserver {
+    /// Its address for the client-server API.
+    pub address: WebUrl,
+    /// Its server name: what stands after the colon in its users' MXIDs.
+    #[serde(deserialize_with = "server_name")]
+    pub domain: OwnedServerName,
+}
+
+/// Our side of the application service API.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Appservice {
+    /// The address and port that we listen on.
+    #[serde(deserialize_with = "socket_address")]
+    pub listen: SocketAddr,
+    /// Our address as the homeserver reaches it; the registration's `url`.
+    pub address: WebUrl,
+    /// The bot.
+    pub bot: Bot,
+}
+
+/// The bot that people talk to.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bot {
+    /// The part of its MXID before the colon.
+    pub localpart: String,
+    /// Its name.
+    pub displayname: String,
+}
+
+/// Where things are kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// The folder of the database.
+    pub path: PathBuf,
+    /// The key that seals credentials; made at the first start with mode 0600, outside of `path`.
+    pub key_file: PathBuf,
+}
+
+/// Events in a person's own name.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DoublePuppet {
+    /// The file `doublepuppet.yaml`, once the homeserver knows it.
+    pub registration: Option<PathBuf>,
+}
+
+/// Rooms for contacts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Portals {
+    /// When a contact's room is made.
+    pub create: CreatePortals,
+    /// At most so many rooms are made per second and login.
+    pub per_second: f64,
+}
+
+/// When a contact's room is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CreatePortals {
+    /// At sign-in, for every contact of the roster.
+    Contacts,
+    /// With the first message.
+    Messages,
+}
+
+/// How much of the past is fetched, in messages per chat.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct History {
+    /// Into a new room.
+    pub initial: u32,
+    /// After a reconnect.
+    pub catch_up: u32,
+}
+
+/// Presence both ways.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Presence {
+    /// Contacts' presence becomes their ghosts'.
+    pub to_matrix: bool,
+    /// The person's presence in Matrix becomes that of their account.
+    pub from_matrix: bool,
+    /// What the account shows while its owner is offline in Matrix.
+    pub offline_as: OfflineAs,
+    /// At most so many presence requests per second, for all ghosts together.
+    pub updates_per_second: f64,
+}
+
+/// What an account shows while its owner is offline in Matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OfflineAs {
+    /// `<show>away</show>`.
+    Away,
+    /// `<show>xa</show>`.
+    Xa,
+    /// Unavailable presence; the stream stays.
+    Unavailable,
+}
+
+/// What may be fetched on behalf of a contact.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fetch {
+    /// Hosts, as named in the URL or as resolved, that may be private or loopback addresses.
+    pub allow_private: Vec<HostPort>,
+}
+
+/// Logs.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Logging {
+    /// The least important level that is shown.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How important a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Default for Appservice {
+    fn default() -> Self {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 29340));
+        #[expect(clippy::expect_used, reason = "a socket address always makes a web address")]
+        let address = format!("http://{listen}").parse().expect("a web address");
+        Self { listen, address, bot: Bot::default() }
+    }
+}
+
+impl Default for Bot {
+    fn default() -> Self {
+        Self { localpart: "messengerbot".to_owned(), displayname: "Messenger bridge".to_owned() }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { path: "./data".into(), key_file: "./data.key".into() }
+    }
+}
+
+impl Default for Portals {
+    fn default() -> Self {
+        Self { create: CreatePortals::Contacts, per_second: 2.0 }
+    }
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { initial: 50, catch_up: 500 }
+    }
+}
+
+impl Default for Presence {
+    fn default() -> Self {
+        Self { to_matrix: true, from_matrix: true, offline_as: OfflineAs::Away, updates_per_second: 20.0 }
+    }
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, format: LogFormat::Text }
+    }
+}
+
+fn server_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OwnedServerName, D::Error> {
+    parsed(deserializer, |text| {
+        ruma::ServerName::parse(text).map_err(|_| format!("`{}` is not a server name", super::fault::short(text)))
+    })
+}
+
+fn socket_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    parsed(deserializer, |text| {
+        text.parse()
+            .map_err(|_| format!("`{}` is not an IP address and port like 127.0.0.1:29340", super::fault::short(text)))
+    })
+}
