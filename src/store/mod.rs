@@ -2,6 +2,11 @@
 pub mod backend;
 #[cfg(test)]
 mod conformance;
+mod integrity;
 pub mod memory;
 pub mod overlay;
+mod record;
+pub mod sled;
+#[cfg(test)]
+mod sled_damage;
 pub mod verify;
