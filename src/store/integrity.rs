@@ -258,6 +258,14 @@ pub fn sync_directory(path: &Path) -> Result<(), StoreError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(StoreError::io("syncing a directory"))
 }
 
+/// Removes snapshots that sled had begun when it was cut off: it would take the newest of them for a whole one.
+pub fn clear_unfinished_snapshots(path: &Path) -> Result<(), StoreError> {
+    for name in names(path)?.iter().filter(|name| name.starts_with("snap.") && name.ends_with("generating")) {
+        remove(path, name)?;
+    }
+    Ok(())
+}
+
 /// Closes sled's own files to others: it makes them with the process's umask.
 pub fn tighten(path: &Path) -> Result<(), StoreError> {
     for name in manifest_names(path)? {

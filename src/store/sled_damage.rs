@@ -58,24 +58,33 @@ fn newest(store: &SledBackend) -> u64 {
     store.get(b"newest").unwrap().map_or(0, |value| String::from_utf8(value).unwrap().parse().unwrap())
 }
 
+/// Says `#0`, opens the store, then commits one batch after another and says its number.
+fn write_for_ever(path: &Path) -> ! {
+    say(0);
+    let mut store = SledBackend::open(path, [1; 16]).unwrap();
+    let mut number = newest(&store);
+    loop {
+        number += 1;
+        store.commit(&numbered(number)).unwrap();
+        say(number);
+    }
+}
+
 #[test]
 fn what_was_acknowledged_survives_kill_9_whole() {
     if let Some(path) = env::var_os(CHILD_STORE) {
-        let mut store = SledBackend::open(Path::new(&path), [1; 16]).unwrap();
-        for number in newest(&store) + 1.. {
-            store.commit(&numbered(number)).unwrap();
-            say(number);
-        }
+        write_for_ever(Path::new(&path));
     }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("data");
     let mut total = 0;
-    for round in 0..8 {
+    for round in 0..16 {
         let mut writer = child("what_was_acknowledged_survives_kill_9_whole", &path, "");
         let mut numbers = said(&mut writer);
-        let mut acknowledged = numbers.nth(20 + round * 17).expect("the child writes");
+        // Every other time it dies while it opens the store.
+        let last = numbers.nth(if round % 2 == 0 { 20 + round * 9 } else { 0 }).expect("the child writes");
         writer.kill().unwrap();
-        acknowledged = numbers.last().unwrap_or(acknowledged);
+        let acknowledged = numbers.last().unwrap_or(last).max(total);
         writer.wait().unwrap();
         let store = SledBackend::open_existing(&path).unwrap();
         total = newest(&store);
@@ -90,6 +99,29 @@ fn what_was_acknowledged_survives_kill_9_whole() {
         assert_eq!(store.scan(b"", None, usize::MAX).unwrap().len() as u64, total * 4 + total.min(20) + 1);
     }
     assert!(total > 300);
+}
+
+#[test]
+fn a_creation_cut_off_anywhere_begins_again() {
+    if let Some(path) = env::var_os(CHILD_STORE) {
+        write_for_ever(Path::new(&path));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    for moment in ["creating", "db", "conf", "blobs", "witness", "format.new", "format"] {
+        let path = directory.path().join(moment);
+        let mut writer = child("a_creation_cut_off_anywhere_begins_again", &path, "");
+        let _numbers = said(&mut writer);
+        while !path.join(moment).exists() && !path.join("format").exists() {
+            assert!(writer.try_wait().unwrap().is_none(), "the child makes a store");
+        }
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        let mut store = SledBackend::open(&path, [2; 16]).unwrap();
+        let number = newest(&store) + 1;
+        store.commit(&numbered(number)).unwrap();
+        drop(store);
+        assert_eq!(newest(&SledBackend::open_existing(&path).unwrap()), number);
+    }
 }
 
 #[test]
@@ -181,10 +213,10 @@ fn made(directory: &Path) -> (PathBuf, PathBuf, Vec<Record>) {
     let mut large = Batch::new();
     large.put("large", vec![b'L'; 300_000]);
     store.commit(&large).unwrap();
-    (1..60).for_each(|number| store.commit(&numbered(number)).unwrap());
+    (1..30).for_each(|number| store.commit(&numbered(number)).unwrap());
     drop(store);
     let mut store = SledBackend::open(&closed, [1; 16]).unwrap();
-    (60..90).for_each(|number| store.commit(&numbered(number)).unwrap());
+    (30..45).for_each(|number| store.commit(&numbered(number)).unwrap());
     copy(&closed, &crashed);
     let records = store.scan(b"", None, usize::MAX).unwrap();
     store.close().unwrap();
@@ -251,6 +283,10 @@ fn a_flipped_byte_in_a_crashed_store_is_found_or_did_no_harm() {
     copy(&crashed, &work);
     assert_eq!(outcome(&work, &records), Outcome::Intact, "a crash alone is no damage");
     fs::remove_dir_all(&work).unwrap();
+    copy(&crashed, &work);
+    fs::write(work.join("snap.FFFFFFFFFFFFFFFF.generating"), "").unwrap();
+    assert_eq!(outcome(&work, &records), Outcome::Intact, "nor is a snapshot that sled had only begun");
+    fs::remove_dir_all(&work).unwrap();
     let mut names = Vec::new();
     files(&crashed, &crashed, &mut names);
     assert!(names.len() >= 6 && !names.contains(&"clean".into()), "{names:?}");
@@ -313,7 +349,7 @@ fn an_older_or_foreign_log_is_refused() {
         fs::remove_dir_all(&work).unwrap();
     }
     copy(&crashed, &work);
-    SledBackend::open(&work, [1; 16]).unwrap().commit(&numbered(90)).unwrap();
+    SledBackend::open(&work, [1; 16]).unwrap().commit(&numbered(45)).unwrap();
     fs::remove_file(work.join("clean")).unwrap();
     fs::copy(crashed.join("db"), work.join("db")).unwrap();
     let outcome = outcome(&work, &records);
