@@ -1,1 +1,279 @@
-//! See the crate's documentation.
+//! The bot's language: text -> [`Command`], and what it says of itself. It knows nothing of what commands do.
+
+use crate::domain::{credentials::Secret, effect::Notice};
+
+/// What a command begins with outside the management room.
+pub const PREFIX: &str = "!msgr";
+
+/// What a person can ask of the bot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// What there is.
+    Help,
+    /// Begin to sign in.
+    Login {
+        /// The network's name.
+        network: Option<String>,
+        /// The rest: a JID, a password, `--token` and a token.
+        account: Option<String>,
+        /// How the account proves itself.
+        proof: Proof,
+    },
+    /// Sign out and forget.
+    Logout {
+        /// Which login, by its address or id.
+        login: String,
+    },
+    /// One's logins and how they are.
+    ListLogins,
+    /// Open a chat.
+    StartChat {
+        /// Of which login.
+        login: Option<String>,
+        /// With whom: a JID, or an e-mail address where the network can look it up.
+        who: String,
+    },
+    /// Find contacts.
+    Search {
+        /// Part of a name or address.
+        text: String,
+    },
+    /// Answer a subscription request.
+    Decide {
+        /// Of which login.
+        login: Option<String>,
+        /// Whose.
+        who: String,
+        /// Yes or no.
+        accept: bool,
+    },
+    /// Fetch the roster again.
+    Sync,
+    /// Is everything well?
+    Ping,
+    /// Stop what was begun.
+    Cancel,
+    /// Which version is this?
+    Version,
+}
+
+/// How an account proves itself at sign-in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// It will be asked for.
+    Ask,
+    /// A password, exactly as typed.
+    Password(Secret),
+    /// A token will be asked for.
+    AskToken,
+    /// A token.
+    Token(Secret),
+}
+
+impl Command {
+    /// Does the text hold a secret that must be removed?
+    pub fn holds_secret(&self) -> bool {
+        matches!(self, Self::Login { proof: Proof::Password(_) | Proof::Token(_), .. })
+    }
+}
+
+/// A row of the table of commands.
+pub struct Entry {
+    /// Its name.
+    pub name: &'static str,
+    /// What comes after it.
+    pub arguments: &'static str,
+    /// What it does.
+    pub help: &'static str,
+}
+
+/// Every command, in the order of `help`.
+pub const COMMANDS: [Entry; 12] = [
+    Entry { name: "help", arguments: "", help: "Show this list." },
+    Entry {
+        name: "login",
+        arguments: "<network> [JID] [password | --token [token]]",
+        help: "Sign in to your account. I ask for what is missing, and remove your message if it held a secret.",
+    },
+    Entry {
+        name: "logout",
+        arguments: "<login>",
+        help: "Sign out, and remove the account and its rooms from this bridge.",
+    },
+    Entry { name: "list-logins", arguments: "", help: "Show your accounts and how they are." },
+    Entry { name: "start-chat", arguments: "[login] <address>", help: "Open the room of a contact (also `pm`)." },
+    Entry { name: "search", arguments: "<text>", help: "Find your contacts by name or address." },
+    Entry { name: "accept", arguments: "[login] <JID>", help: "Accept a contact's request." },
+    Entry { name: "deny", arguments: "[login] <JID>", help: "Deny a contact's request." },
+    Entry { name: "sync", arguments: "", help: "Fetch your contact lists again." },
+    Entry { name: "ping", arguments: "", help: "Show whether I am there and how your accounts are." },
+    Entry { name: "cancel", arguments: "", help: "Stop a sign-in that was begun." },
+    Entry { name: "version", arguments: "", help: "Show which version of the bridge this is." },
+];
+
+/// What follows the prefix; `None` if the text does not begin with it.
+pub fn after_prefix(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix(PREFIX)?;
+    (rest.is_empty() || rest.starts_with(char::is_whitespace)).then(|| rest.trim_start())
+}
+
+/// Reads a command. The error is what to answer.
+pub fn parse(text: &str) -> Result<Command, String> {
+    let (name, rest) = first_word(text);
+    let arguments: Vec<&str> = rest.split_whitespace().collect();
+    let usage = |name: &str| {
+        let entry = COMMANDS.iter().find(|entry| entry.name == name);
+        format!("Use it like this: `{name} {}`", entry.map_or("", |entry| entry.arguments))
+    };
+    let login_and_who = |name: &str| match arguments.as_slice() {
+        [who] => Ok((None, (*who).to_owned())),
+        [login, who] => Ok((Some((*login).to_owned()), (*who).to_owned())),
+        _ => Err(usage(name)),
+    };
+    Ok(match name.to_lowercase().as_str() {
+        "help" | "" => Command::Help,
+        "login" => read_login(rest),
+        "logout" => match arguments.as_slice() {
+            [login] => Command::Logout { login: (*login).to_owned() },
+            _ => return Err(usage("logout")),
+        },
+        "list-logins" => Command::ListLogins,
+        "start-chat" | "pm" => {
+            let (login, who) = login_and_who("start-chat")?;
+            Command::StartChat { login, who }
+        }
+        "search" if rest.is_empty() => return Err(usage("search")),
+        "search" => Command::Search { text: rest.trim().to_owned() },
+        name @ ("accept" | "deny") => {
+            let (login, who) = login_and_who(name)?;
+            Command::Decide { login, who, accept: name == "accept" }
+        }
+        "sync" => Command::Sync,
+        "ping" => Command::Ping,
+        "cancel" => Command::Cancel,
+        "version" => Command::Version,
+        other => {
+            let near = COMMANDS
+                .iter()
+                .map(|entry| entry.name)
+                .min_by_key(|name| strsim::levenshtein(name, other))
+                .filter(|name| strsim::levenshtein(name, other) <= 3);
+            let hint = near.map(|name| format!(" Did you mean `{name}`?")).unwrap_or_default();
+            return Err(format!("I don't know that command.{hint} `help` lists what I know."));
+        }
+    })
+}
+
+/// `login <network> [JID] [password | --token [token]]`. The password is all that follows the blank behind the JID.
+fn read_login(rest: &str) -> Command {
+    let (network, rest) = first_word(rest);
+    let (account, rest) = first_word(rest);
+    let proof = match rest.strip_prefix("--token") {
+        Some("") => Proof::AskToken,
+        Some(token) if token.starts_with(char::is_whitespace) => match token.trim() {
+            "" => Proof::AskToken,
+            token => Proof::Token(Secret::new(token)),
+        },
+        _ if rest.is_empty() => Proof::Ask,
+        _ => Proof::Password(Secret::new(rest)),
+    };
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    Command::Login { network: given(network), account: given(account), proof }
+}
+
+/// The first word, and all that follows the one blank behind it.
+fn first_word(text: &str) -> (&str, &str) {
+    let text = text.trim_start();
+    match text.split_once(char::is_whitespace) {
+        Some((word, rest)) => (word, rest),
+        None => (text, ""),
+    }
+}
+
+/// What the bot says first.
+pub fn welcome(name: &str) -> Notice {
+    Notice::plain(format!(
+        "Hello, I'm {name}. With me you chat from here with everyone you know on Messenger or XMPP. \
+         Use `login` to sign in to your account, or `help` to see what else I can do. \
+         This room has been marked as your management room: commands need no prefix here."
+    ))
+}
+
+/// The list of commands.
+pub fn help(networks: &[String]) -> Notice {
+    use std::fmt::Write as _;
+    let (mut text, mut html) = ("Commands:\n".to_owned(), "<p>Commands:</p><ul>".to_owned());
+    for entry in &COMMANDS {
+        let call = if entry.arguments.is_empty() {
+            entry.name.to_owned()
+        } else {
+            format!("{} {}", entry.name, entry.arguments)
+        };
+        let _ = writeln!(text, "- {call}: {}", entry.help);
+        let _ = write!(html, "<li><code>{}</code>: {}</li>", escape(&call), escape(entry.help).replace('`', ""));
+    }
+    let outside = format!("Elsewhere begin with {PREFIX}. Networks: {}.", networks.join(", "));
+    let _ = write!(text, "{outside}");
+    let _ = write!(html, "</ul><p>{}</p>", escape(&outside));
+    Notice { text, html: Some(html) }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn login(text: &str) -> (Option<String>, Option<String>, Proof) {
+        match parse(text) {
+            Ok(Command::Login { network, account, proof }) => (network, account, proof),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_password_is_taken_exactly_as_typed() {
+        let (network, account, proof) = login("login xmpp alice@example.org  two  blanks ");
+        assert_eq!((network.as_deref(), account.as_deref()), (Some("xmpp"), Some("alice@example.org")));
+        assert_eq!(proof, Proof::Password(Secret::new(" two  blanks ")));
+        assert_eq!(login("login xmpp a@b").2, Proof::Ask);
+        assert_eq!(login("login xmpp a@b --token").2, Proof::AskToken);
+        assert_eq!(login("login xmpp a@b --token abc").2, Proof::Token(Secret::new("abc")));
+        assert_eq!(login("login messenger"), (Some("messenger".to_owned()), None, Proof::Ask));
+        assert_eq!(login("login"), (None, None, Proof::Ask));
+    }
+
+    #[test]
+    fn commands_and_their_arguments() {
+        assert_eq!(
+            parse("accept juliet@capulet.lit"),
+            Ok(Command::Decide { login: None, who: "juliet@capulet.lit".to_owned(), accept: true })
+        );
+        assert_eq!(
+            parse("PM a@b c@d"),
+            Ok(Command::StartChat { login: Some("a@b".to_owned()), who: "c@d".to_owned() })
+        );
+        assert_eq!(parse("search  my love "), Ok(Command::Search { text: "my love".to_owned() }));
+        assert!(parse("logout").unwrap_err().contains("logout <login>"));
+        assert!(parse("list-login").unwrap_err().contains("list-logins"));
+        assert!(!parse("hunter2 is my password").unwrap_err().contains("hunter2"));
+    }
+
+    #[test]
+    fn every_command_of_the_table_is_known() {
+        for entry in &COMMANDS {
+            let text = format!("{} a@b", entry.name);
+            assert!(parse(&text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_prefix_is_a_word() {
+        assert_eq!(after_prefix("!msgr help"), Some("help"));
+        assert_eq!(after_prefix("!msgr"), Some(""));
+        assert_eq!(after_prefix("!msgrhelp"), None);
+        assert_eq!(after_prefix("hello"), None);
+    }
+}

@@ -63,6 +63,11 @@ pub enum Effect {
     },
     /// Invite the owner (again). Lane: to Matrix.
     InviteOwner,
+    /// Invite a ghost of the login to a room that was made without it. Lane: to Matrix.
+    InviteGhost {
+        /// Which.
+        ghost: BareJid,
+    },
     /// Set the room's name. Lane: to Matrix.
     NameRoom {
         /// The name.
@@ -105,15 +110,17 @@ pub enum Effect {
         /// Which.
         room: OwnedRoomId,
     },
-    /// The bot leaves a room. Lane: management.
-    LeaveRoom {
+    /// The bot asks how many are in a room, to know whether it is a management room. Lane: management.
+    CountMembers {
         /// Which.
         room: OwnedRoomId,
     },
-    /// A ghost joins (or, if it must not stay, leaves) a room it was invited to. Lane: to Matrix.
-    JoinAs {
-        /// Which room.
+    /// The bot or a ghost leaves a room, or declines an invitation. Lane: management.
+    LeaveRoom {
+        /// Which.
         room: OwnedRoomId,
+        /// Who.
+        user: OwnedUserId,
     },
     /// Send a message stanza to the contact. Lane: to XMPP.
     SendMessage(Outgoing),

@@ -132,6 +132,8 @@ pub enum Receipt {
     Room(OwnedRoomId),
     /// Media was uploaded: its `mxc://` URI.
     Media(String),
+    /// So many are in the room.
+    Members(u64),
 }
 
 /// Every failure is one of the two.

@@ -91,6 +91,13 @@ pub enum MatrixCall {
         /// Who joins.
         user: OwnedUserId,
     },
+    /// How many are in the room. Gives [`super::input::Receipt::Members`].
+    CountMembers {
+        /// Which room.
+        room: OwnedRoomId,
+        /// As whom.
+        user: OwnedUserId,
+    },
     /// Leave as the user. Not being in the room is success.
     Leave {
         /// Which room.

@@ -1,1 +1,213 @@
-//! See the crate's documentation.
+//! The engine: a synchronous state machine. It takes [`Input`]s, changes the store, and after a commit gives
+//! [`Output`]s. It does no I/O, reads no clock and draws no random number, so every run can be played again.
+//!
+//! A shell calls [`Engine::handle`] for each input that waits (up to a bound), then [`Engine::commit`] once, and carries
+//! out what that returns. Nothing is answered, acknowledged or sent before the commit that it rests on.
+
+mod command;
+mod done;
+mod iq;
+mod matrix;
+mod pay;
+mod people;
+mod session;
+mod signin;
+mod upkeep;
+mod xmpp;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use ruma::OwnedUserId;
+
+use self::{people::Person, session::Live, signin::Candidate};
+use crate::{
+    bridge::{Bridge, Homeserver, MatrixWorkFor, Settings, Want},
+    domain::{
+        DebtId, Input, LoginId, Now, Output, StreamId,
+        effect::{ContactKey, Lane},
+        output::{AskId, MatrixCall, MatrixWork, WorkId},
+        stream::StreamOrder,
+    },
+    store::{Store, StoreError},
+};
+
+/// How many requests to the homeserver are out at once.
+const REQUESTS: usize = 32;
+
+/// Whom a stream is for.
+enum Carrier {
+    /// A login.
+    Login(LoginId),
+    /// Someone who is signing in; there is no login yet.
+    Candidate(Box<Candidate>),
+}
+
+/// What is done when a time has come.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// Connect the login again.
+    Connect(LoginId),
+    /// A question was not answered in time.
+    Question(LoginId, String),
+    /// The next contact of the login gets its ghost and room.
+    Import(LoginId),
+    /// A ghost that types is shown typing again, or no longer.
+    Typing(ContactKey),
+}
+
+/// The state machine.
+pub struct Engine {
+    bridge: Bridge,
+    streams: HashMap<StreamId, Carrier>,
+    lives: HashMap<LoginId, Live>,
+    people: HashMap<OwnedUserId, Person>,
+    asks: HashMap<AskId, signin::Asked>,
+    /// Debts that a shell has in hand as a request to the homeserver.
+    requests: HashMap<DebtId, Lane>,
+    /// Work in hand that is not a debt: a photo of this hash for this contact.
+    soft: HashMap<u64, (ContactKey, String)>,
+    next_soft: u64,
+    timers: BTreeSet<(u64, Timer)>,
+    outputs: Vec<Output>,
+    /// The homeserver keeps presence; knows `busy`.
+    presence: bool,
+    busy: bool,
+    started: bool,
+}
+
+impl Engine {
+    /// Over an open store.
+    pub fn new(store: Store, settings: Settings, homeserver: Homeserver) -> Result<Self, StoreError> {
+        Ok(Self {
+            bridge: Bridge::new(store, settings, homeserver)?,
+            streams: HashMap::new(),
+            lives: HashMap::new(),
+            people: HashMap::new(),
+            asks: HashMap::new(),
+            requests: HashMap::new(),
+            soft: HashMap::new(),
+            next_soft: 0,
+            timers: BTreeSet::new(),
+            outputs: Vec::new(),
+            presence: true,
+            busy: false,
+            started: false,
+        })
+    }
+
+    /// Takes in what happened. An error is the store's: the process cannot go on with it.
+    pub fn handle(&mut self, now: Now, input: Input) -> Result<(), StoreError> {
+        self.bridge.now = now;
+        match input {
+            Input::Started => self.start()?,
+            Input::Transaction { ticket, txn_id, events, ephemeral } => {
+                self.on_transaction(ticket, &txn_id, events, ephemeral)?
+            }
+            Input::Stream { stream, report } => self.on_report(stream, report)?,
+            Input::Done { work, outcome } => self.on_done(work, outcome)?,
+            Input::Answered { ask, answer } => self.on_answer(ask, answer)?,
+            Input::Homeserver { presence, busy } => self.on_homeserver(presence, busy)?,
+            Input::Tick => {}
+            Input::Suspend => self.suspend(),
+        }
+        self.tick()?;
+        self.take_wants()
+    }
+
+    /// Makes what was taken in durable and gives out what is now to be done. After an error nothing is given out; the
+    /// writes wait for the next try.
+    pub fn commit(&mut self) -> Result<Vec<Output>, StoreError> {
+        self.pay()?;
+        self.take_wants()?;
+        self.write_sessions()?;
+        self.bridge.store.commit()?;
+        Ok(std::mem::take(&mut self.outputs))
+    }
+
+    /// When time alone will change something, as uptime in milliseconds.
+    pub fn next_wake(&self) -> Option<u64> {
+        let own = self.timers.first().map(|(at, _)| *at);
+        [own, self.bridge.outbox.next_wake()].into_iter().flatten().min()
+    }
+
+    /// How many debts are unpaid.
+    pub fn debts(&self) -> usize {
+        self.bridge.outbox.len()
+    }
+
+    /// What was left out since the start, by kind.
+    pub fn ignored(&self) -> &BTreeMap<&'static str, u64> {
+        &self.bridge.ignored
+    }
+
+    /// The store, to be looked at.
+    pub fn store(&self) -> &Store {
+        &self.bridge.store
+    }
+
+    fn start(&mut self) -> Result<(), StoreError> {
+        if std::mem::replace(&mut self.started, true) {
+            return Ok(());
+        }
+        // Starts are spread, so that a thousand logins do not arrive at one server at once.
+        let logins = self.bridge.store.logins()?;
+        for (place, login) in logins.iter().filter(|login| login.suspended.is_none()).enumerate() {
+            self.wake_person(&login.owner)?;
+            self.connect_in(&login.id, u64::try_from(place).unwrap_or(u64::MAX).saturating_mul(20))?;
+        }
+        Ok(())
+    }
+
+    fn set_timer(&mut self, after: u64, timer: Timer) {
+        self.timers.insert((self.bridge.now.uptime.saturating_add(after), timer));
+    }
+
+    fn tick(&mut self) -> Result<(), StoreError> {
+        let now = self.bridge.now.uptime;
+        self.bridge.outbox.tick(now);
+        while let Some((at, _)) = self.timers.first()
+            && *at <= now
+        {
+            let Some((_, timer)) = self.timers.pop_first() else { break };
+            match timer {
+                Timer::Connect(login) => self.connect(&login)?,
+                Timer::Question(login, id) => self.question_timed_out(&login, &id)?,
+                Timer::Import(login) => self.import_next(&login)?,
+                Timer::Typing(contact) => self.renew_typing(&contact)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns what the rules wanted into outputs. Carrying one out may want more.
+    fn take_wants(&mut self) -> Result<(), StoreError> {
+        while !self.bridge.wants.is_empty() {
+            for want in std::mem::take(&mut self.bridge.wants) {
+                match want {
+                    Want::Send(login, stanza) => {
+                        self.send(&login, stanza);
+                    }
+                    Want::Ask(login, question) => self.ask(&login, question)?,
+                    Want::Now(ephemeral) => self.outputs.push(Output::Now(ephemeral)),
+                    Want::Soft(contact, MatrixWorkFor::Photo { hash, mime, bytes }) => {
+                        let Some(user) = self.bridge.ghost(&contact) else { continue };
+                        self.next_soft += 1;
+                        self.soft.insert(self.next_soft, (contact, hash));
+                        let call = MatrixCall::Upload { user, mime, bytes };
+                        self.outputs.push(Output::Matrix(MatrixWork { id: WorkId::Soft(self.next_soft), call }));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn order(&mut self, stream: StreamId, order: StreamOrder) {
+        self.outputs.push(Output::Stream { stream, order });
+    }
+
+    /// The login that a portal or ghost belongs to is this person's.
+    fn owner_of(&self, login: &LoginId) -> Result<Option<OwnedUserId>, StoreError> {
+        Ok(self.bridge.store.login(login)?.map(|login| login.owner))
+    }
+}

@@ -1,14 +1,155 @@
-//! See the crate's documentation.
+//! The state of the bridge, on disk: one file per table, all in one ordered key space.
+//!
+//! A key is the table's prefix, then the login, then what tells rows of one login apart, so that a login is a range in
+//! each table. Text parts end with a zero byte, which no JID, MXID or room id holds. A value is its version and the
+//! row in postcard. The engine's writes gather in an [`Overlay`] and reach the disk as one atomic, durable batch.
+
 pub mod archive_file;
 pub mod backend;
+pub mod binding;
 #[cfg(test)]
 mod conformance;
+pub mod contact;
+pub mod debt;
+pub mod held;
 mod integrity;
+pub mod key;
+pub mod login;
+pub mod management;
 pub mod memory;
+pub mod meta;
 pub mod overlay;
+pub mod portal;
+pub mod presence;
 mod record;
 pub mod seal;
+pub mod session;
 pub mod sled;
 #[cfg(test)]
 mod sled_damage;
+pub mod transaction;
 pub mod verify;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+pub use self::backend::{Backend, Batch, StoreError};
+use self::{overlay::Overlay, seal::Seal};
+
+/// The version of the tables; a store of a newer one is refused.
+pub const SCHEMA: u32 = 1;
+/// The version that every value begins with.
+const VALUE_VERSION: u8 = 1;
+
+/// The store as the engine uses it: tables over an overlay over a backend.
+pub struct Store {
+    overlay: Overlay<Box<dyn Backend>>,
+    seal: Seal,
+}
+
+impl Store {
+    /// Opens the tables over a backend. `seal` keeps credentials; `entropy` becomes the store's instance id if it is new.
+    pub fn open(backend: Box<dyn Backend>, seal: Seal, entropy: u64) -> Result<Self, StoreError> {
+        let mut overlay = Overlay::new(backend);
+        if backend::known_schema_version(overlay.backend(), SCHEMA)?.is_none() {
+            let mut first = Batch::new();
+            backend::put_schema_version(&mut first, SCHEMA);
+            for (key, fate) in first.iter() {
+                if let Some(value) = fate {
+                    overlay.put(key.clone(), value.clone());
+                }
+            }
+        }
+        seal.check(&mut overlay)?;
+        let mut store = Self { overlay, seal };
+        store.begin(entropy)?;
+        Ok(store)
+    }
+
+    /// Makes all that was written durable, as one batch. After an error the writes are still pending.
+    pub fn commit(&mut self) -> Result<(), StoreError> {
+        self.overlay.commit()
+    }
+
+    /// Is anything waiting for [`Store::commit`]?
+    pub fn is_dirty(&self) -> bool {
+        self.overlay.is_dirty()
+    }
+
+    fn row<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+        match self.overlay.get(key)? {
+            Some(value) => decode(key, &value).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn write<T: Serialize>(&mut self, key: Vec<u8>, row: &T) -> Result<(), StoreError> {
+        let value = encode(&key, row)?;
+        self.overlay.put(key, value);
+        Ok(())
+    }
+
+    fn erase(&mut self, key: Vec<u8>) {
+        self.overlay.remove(key);
+    }
+
+    /// All rows under a prefix, in order. Read page by page, so that no table is in memory twice.
+    fn rows<T: DeserializeOwned>(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+        const PAGE: usize = 256;
+        let mut rows = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.overlay.scan(prefix, after.as_deref(), PAGE)?;
+            let full = page.len() == PAGE;
+            for (key, value) in page {
+                let row = decode(&key, &value)?;
+                rows.push((key, row));
+            }
+            match rows.last() {
+                Some((key, _)) if full => after = Some(key.clone()),
+                _ => return Ok(rows),
+            }
+        }
+    }
+
+    /// The first rows under a prefix, at most `limit`.
+    fn first_rows<T: DeserializeOwned>(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+        self.overlay
+            .scan(prefix, after, limit)?
+            .into_iter()
+            .map(|(key, value)| decode(&key, &value).map(|row| (key, row)))
+            .collect()
+    }
+
+    fn erase_all(&mut self, prefix: &[u8]) -> Result<(), StoreError> {
+        loop {
+            let page = self.overlay.scan(prefix, None, 256)?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for (key, _) in page {
+                self.overlay.remove(key);
+            }
+        }
+    }
+}
+
+fn encode<T: Serialize>(key: &[u8], row: &T) -> Result<Vec<u8>, StoreError> {
+    postcard::to_extend(row, vec![VALUE_VERSION]).map_err(|error| unreadable(key, &error.to_string()))
+}
+
+fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
+    match value.split_first() {
+        Some((&VALUE_VERSION, row)) => postcard::from_bytes(row).map_err(|error| unreadable(key, &error.to_string())),
+        Some((version, _)) => Err(unreadable(key, &format!("unknown version {version}"))),
+        None => Err(unreadable(key, "empty")),
+    }
+}
+
+fn unreadable(key: &[u8], why: &str) -> StoreError {
+    StoreError::corrupt_record(key, &format!("table {}: {why}", key::table_name(key)))
+}

@@ -1,1 +1,30 @@
-//! See the crate's documentation.
+//! What is translated, one file per concept, both directions side by side. The index:
+//!
+//! | file | Matrix | XMPP |
+//! |---|---|---|
+//! | [`message`] | `m.room.message` (`m.text`, `m.notice`, `m.emote`) | RFC 6121 section 5 `<body/>`, XEP-0245 |
+//! | [`failure`] | a notice in reply | RFC 6120 section 8.3 error stanzas |
+//! | [`chat_state`] | `m.typing` | XEP-0085 |
+//! | [`presence`] | `m.presence` | RFC 6121 section 4 |
+//! | [`subscription`] | notices, commands `accept` and `deny` | RFC 6121 section 3, XEP-0172 |
+//! | [`roster`] | ghosts and rooms | RFC 6121 section 2 |
+//! | [`vcard`] | ghost profile | XEP-0054, XEP-0153 |
+//! | [`history`] | `?ts=` | XEP-0203, XEP-0313, XEP-0136 |
+//! | [`carbon`] | events from the account's own ghost | XEP-0280 |
+//! | [`discovery`] | | XEP-0030, XEP-0092, XEP-0115, XEP-0199, XEP-0202 |
+//! | [`stable_id`] | | XEP-0359 |
+//! | [`bridge_info`] | `m.bridge`, `uk.half-shot.bridge` (MSC2346) | |
+
+pub mod bridge_info;
+pub mod carbon;
+pub mod chat_state;
+pub mod discovery;
+pub mod failure;
+pub mod history;
+pub mod message;
+pub mod presence;
+pub mod roster;
+pub mod stable_id;
+pub mod stanza;
+pub mod subscription;
+pub mod vcard;

@@ -1,0 +1,250 @@
+//! The outbox's state in memory: which lanes have debts, how far each has been handed out, and when it may go on.
+//!
+//! It can be rebuilt from the store at any time; nothing is known only here that a crash may not forget.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+
+use crate::{
+    domain::{
+        DebtId,
+        effect::{Debt, Lane},
+    },
+    store::{Store, StoreError},
+};
+
+/// First pause after a failure, in milliseconds; it doubles with each further one.
+const FIRST_PAUSE: u64 = 1_000;
+/// Longest pause between two tries.
+const LONGEST_PAUSE: u64 = 5 * 60 * 1_000;
+
+/// A lane that has debts.
+#[derive(Debug, Default)]
+struct LaneState {
+    /// The last debt that was handed out and is not back yet. To Matrix there is one at a time; to XMPP many.
+    handed_out: Option<DebtId>,
+    /// Failures of the head in a row.
+    failures: u32,
+    /// Not before this uptime.
+    not_before: u64,
+    /// Stands in the queue of ready lanes.
+    queued: bool,
+}
+
+/// Which lanes may be paid.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    lanes: HashMap<Lane, LaneState>,
+    ready: VecDeque<Lane>,
+    timers: BTreeSet<(u64, Lane)>,
+    waiting: HashMap<DebtId, Vec<Lane>>,
+    unpaid: HashSet<DebtId>,
+}
+
+impl Outbox {
+    /// Reads what is owed, after a start.
+    pub fn load(store: &Store) -> Result<Self, StoreError> {
+        let mut outbox = Self::default();
+        for debt in store.debts()? {
+            outbox.added(&debt);
+        }
+        Ok(outbox)
+    }
+
+    /// A debt was made.
+    pub fn added(&mut self, debt: &Debt) {
+        self.unpaid.insert(debt.id);
+        self.lanes.entry(debt.lane.clone()).or_default();
+        self.wake(&debt.lane);
+    }
+
+    /// How many debts there are.
+    pub fn len(&self) -> usize {
+        self.unpaid.len()
+    }
+
+    /// Is nothing owed?
+    pub fn is_empty(&self) -> bool {
+        self.unpaid.is_empty()
+    }
+
+    /// Is this debt still owed?
+    pub fn owes(&self, debt: DebtId) -> bool {
+        self.unpaid.contains(&debt)
+    }
+
+    /// A lane that may have something to pay; each is given once until it is woken again.
+    pub fn next_ready(&mut self) -> Option<Lane> {
+        let lane = self.ready.pop_front()?;
+        if let Some(state) = self.lanes.get_mut(&lane) {
+            state.queued = false;
+        }
+        Some(lane)
+    }
+
+    /// How many lanes stand in the queue.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Puts a lane back into the queue.
+    pub fn wake(&mut self, lane: &Lane) {
+        if let Some(state) = self.lanes.get_mut(lane)
+            && !state.queued
+        {
+            state.queued = true;
+            self.ready.push_back(lane.clone());
+        }
+    }
+
+    /// Wakes every lane that fits, such as those of a login whose stream has come up.
+    pub fn wake_where(&mut self, fits: impl Fn(&Lane) -> bool) {
+        let lanes: Vec<Lane> = self.lanes.keys().filter(|lane| fits(lane)).cloned().collect();
+        for lane in lanes {
+            self.wake(&lane);
+        }
+    }
+
+    /// The last debt of the lane that is on its way.
+    pub fn handed_out(&self, lane: &Lane) -> Option<DebtId> {
+        self.lanes.get(lane).and_then(|state| state.handed_out)
+    }
+
+    /// May the lane be paid at this uptime?
+    pub fn may_go(&self, lane: &Lane, uptime: u64) -> bool {
+        self.lanes.get(lane).is_some_and(|state| state.not_before <= uptime)
+    }
+
+    /// A debt was handed to a shell.
+    pub fn hand_out(&mut self, lane: &Lane, debt: DebtId) {
+        if let Some(state) = self.lanes.get_mut(lane) {
+            state.handed_out = Some(debt);
+        }
+    }
+
+    /// What was handed out will not come back (its stream is gone): it is to be handed out anew.
+    pub fn take_back(&mut self, lane: &Lane) {
+        if let Some(state) = self.lanes.get_mut(lane) {
+            state.handed_out = None;
+        }
+        self.wake(lane);
+    }
+
+    /// A debt is paid or given up. `empty`: its lane has no more.
+    pub fn removed(&mut self, lane: &Lane, debt: DebtId, empty: bool) {
+        self.unpaid.remove(&debt);
+        if empty {
+            self.lanes.remove(lane);
+            self.ready.retain(|ready| ready != lane);
+        } else if let Some(state) = self.lanes.get_mut(lane) {
+            if state.handed_out == Some(debt) {
+                state.handed_out = None;
+            }
+            state.failures = 0;
+            state.not_before = 0;
+            self.wake(lane);
+        }
+        for lane in self.waiting.remove(&debt).unwrap_or_default() {
+            self.wake(&lane);
+        }
+    }
+
+    /// The lane's head waits for a debt of another lane.
+    pub fn wait_for(&mut self, lane: &Lane, debt: DebtId) {
+        let lanes = self.waiting.entry(debt).or_default();
+        if !lanes.contains(lane) {
+            lanes.push(lane.clone());
+        }
+    }
+
+    /// The lane's head failed and is tried again after a pause: `asked` milliseconds where the other side said so, else
+    /// twice the last pause. The pause is spread by the debt's id, so that lanes that failed together do not come back
+    /// together.
+    pub fn failed(&mut self, lane: &Lane, debt: DebtId, uptime: u64, asked: Option<u64>) {
+        let Some(state) = self.lanes.get_mut(lane) else { return };
+        state.handed_out = None;
+        state.failures = state.failures.saturating_add(1);
+        let pause = FIRST_PAUSE.saturating_mul(1 << (state.failures - 1).min(16)).min(LONGEST_PAUSE);
+        let spread = pause / 4;
+        let pause = pause - spread / 2 + scatter(debt.0 ^ u64::from(state.failures)) % spread.max(1);
+        state.not_before = uptime + asked.unwrap_or(0).max(pause);
+        self.timers.insert((state.not_before, lane.clone()));
+    }
+
+    /// How often the lane's head has failed in a row.
+    pub fn failures(&self, lane: &Lane) -> u32 {
+        self.lanes.get(lane).map_or(0, |state| state.failures)
+    }
+
+    /// Wakes the lanes whose pause is over.
+    pub fn tick(&mut self, uptime: u64) {
+        while let Some((at, _)) = self.timers.first()
+            && *at <= uptime
+        {
+            if let Some((_, lane)) = self.timers.pop_first() {
+                self.wake(&lane);
+            }
+        }
+    }
+
+    /// When the next pause is over.
+    pub fn next_wake(&self) -> Option<u64> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// A debt is given up because its login is gone.
+    pub fn forget(&mut self, debt: DebtId) {
+        self.unpaid.remove(&debt);
+        for lane in self.waiting.remove(&debt).unwrap_or_default() {
+            self.wake(&lane);
+        }
+    }
+
+    /// Forgets the lanes that fit (their login is gone).
+    pub fn forget_where(&mut self, fits: impl Fn(&Lane) -> bool) {
+        self.lanes.retain(|lane, _| !fits(lane));
+        self.ready.retain(|lane| !fits(lane));
+        self.timers.retain(|(_, lane)| !fits(lane));
+    }
+}
+
+/// Spreads neighbouring numbers (SplitMix64's finaliser).
+pub fn scatter(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::LoginId;
+
+    #[test]
+    fn pauses_double_up_to_a_bound_and_obey_the_other_side() {
+        let lane = Lane::Login(LoginId::derive("a", "b", "c"));
+        let mut outbox = Outbox::default();
+        outbox.lanes.insert(lane.clone(), LaneState::default());
+        let mut last = 0;
+        for _ in 0..40 {
+            outbox.failed(&lane, DebtId(7), 0, None);
+            let at = outbox.lanes[&lane].not_before;
+            assert!(at <= LONGEST_PAUSE + LONGEST_PAUSE / 8 && at > last / 2, "{at}");
+            last = at;
+        }
+        outbox.failed(&lane, DebtId(7), 0, Some(3_600_000));
+        assert_eq!(outbox.lanes[&lane].not_before, 3_600_000);
+        assert!(!outbox.may_go(&lane, 3_599_999) && outbox.may_go(&lane, 3_600_000));
+    }
+
+    #[test]
+    fn a_lane_stands_in_the_queue_once() {
+        let lane = Lane::Login(LoginId::derive("a", "b", "c"));
+        let mut outbox = Outbox::default();
+        outbox.lanes.insert(lane.clone(), LaneState::default());
+        outbox.wake(&lane);
+        outbox.wake(&lane);
+        assert_eq!(outbox.next_ready(), Some(lane));
+        assert_eq!(outbox.next_ready(), None);
+    }
+}

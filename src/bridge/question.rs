@@ -1,0 +1,72 @@
+//! What is asked on a stream, so that the answer is understood when it comes.
+
+use crate::domain::{BareJid, Timestamp};
+
+/// An IQ that waits for its answer. Not stored: what is still to be known after a restart is asked again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// The roster (RFC 6121 section 2.1.3).
+    Roster,
+    /// Adding to the roster (RFC 6121 section 2.3).
+    RosterAdd {
+        /// Whom.
+        contact: BareJid,
+    },
+    /// What the server can do (XEP-0030).
+    ServerFeatures,
+    /// What the account can do (XEP-0030).
+    AccountFeatures,
+    /// Carbons on (XEP-0280).
+    Carbons,
+    /// The id of the newest archived message (XEP-0313), to begin from.
+    NewestArchived,
+    /// A page of what was missed (XEP-0313).
+    CatchUp {
+        /// After this archive id, or else since this time.
+        after: Option<String>,
+        /// Since when.
+        since: Timestamp,
+        /// Messages fetched so far.
+        fetched: u32,
+        /// Only the newest page: too much was missed.
+        newest: bool,
+    },
+    /// What was said with a contact before its room was there (XEP-0313).
+    History {
+        /// Whom.
+        contact: BareJid,
+    },
+    /// The same from an archive of recent messages (XEP-0136).
+    Recent {
+        /// Whom.
+        contact: BareJid,
+    },
+    /// Sent after initial presence: its answer says that all that the server kept has come (XEP-0199).
+    Barrier,
+    /// Sent after messages where there is no stream management: its answer says that the server has them (XEP-0199).
+    Delivery {
+        /// Up to this stanza of the session.
+        through: u32,
+    },
+    /// A contact's vCard (XEP-0054).
+    VCard {
+        /// Whose.
+        contact: BareJid,
+        /// The photo hash announced at the time.
+        hash: Option<String>,
+    },
+    /// What a client can do (XEP-0115).
+    Caps {
+        /// The client: whole address.
+        client: String,
+        /// `node#ver`.
+        caps: String,
+        /// Of whom.
+        contact: BareJid,
+    },
+    /// The JID behind an e-mail address (the Messenger service).
+    JidLookup {
+        /// The e-mail address.
+        email: String,
+    },
+}

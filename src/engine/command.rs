@@ -1,0 +1,390 @@
+//! What the bot's commands do.
+
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+
+use super::{Engine, Timer, session::Phase};
+use crate::{
+    bot::{self, Command},
+    bridge::{Permission, ghost::contact_of, question::Question},
+    domain::{
+        BareJid, LoginId,
+        effect::{ContactKey, Effect, Lane, Notice},
+        stream::StreamOrder,
+    },
+    store::{StoreError, login::Login},
+};
+
+/// How many contacts a search shows.
+const FOUND: usize = 20;
+
+impl Engine {
+    /// A person says something to the bot. `private`: in their management room.
+    pub(super) fn on_command_text(
+        &mut self,
+        owner: &OwnedUserId,
+        room: &OwnedRoomId,
+        event: Option<&OwnedEventId>,
+        text: &str,
+        private: bool,
+    ) -> Result<(), StoreError> {
+        if self.bridge.settings.permission(owner) < Permission::User {
+            return self.answer_in(
+                owner,
+                Some(room.clone()),
+                "You have no permission to use this bridge. Its operator can give it to you.".to_owned(),
+            );
+        }
+        let parsed = bot::parse(text);
+        if private && self.awaits_secret(owner) && !matches!(parsed, Ok(Command::Cancel)) {
+            self.redact(owner, room, event)?;
+            return self.on_secret(owner, text);
+        }
+        let command = match parsed {
+            Ok(command) => command,
+            Err(sentence) => return self.answer_in(owner, Some(room.clone()), sentence),
+        };
+        if command.holds_secret() {
+            self.redact(owner, room, event)?;
+        }
+        if let (Command::Login { .. }, false) = (&command, private) {
+            return self.answer_in(
+                owner,
+                Some(room.clone()),
+                "Please sign in in a room with me alone, so that nobody else reads it.".to_owned(),
+            );
+        }
+        let answer = self.run_command(owner, command)?;
+        match answer {
+            Some(notice) if private => self.bridge.say_notice(owner, notice, None),
+            Some(notice) => self.reply_in(owner, room.clone(), notice),
+            None => Ok(()),
+        }
+    }
+
+    /// Answers in a room, the management room if none is given.
+    pub(super) fn answer_in(
+        &mut self,
+        owner: &OwnedUserId,
+        room: Option<OwnedRoomId>,
+        text: String,
+    ) -> Result<(), StoreError> {
+        match room {
+            Some(room) => self.reply_in(owner, room, Notice::plain(text)),
+            None => self.bridge.say(owner, text),
+        }
+    }
+
+    fn reply_in(&mut self, owner: &OwnedUserId, room: OwnedRoomId, notice: Notice) -> Result<(), StoreError> {
+        self.bridge.owe(Lane::Management(owner.clone()), Effect::Reply { room, notice })?;
+        Ok(())
+    }
+
+    fn logins_of(&self, owner: &OwnedUserId) -> Result<Vec<Login>, StoreError> {
+        Ok(self.bridge.store.logins()?.into_iter().filter(|login| login.owner == *owner).collect())
+    }
+
+    /// The person's login of this address or id.
+    fn login_named(&self, owner: &OwnedUserId, name: &str) -> Result<Option<Login>, StoreError> {
+        let jid = BareJid::parse(name).ok();
+        Ok(self
+            .logins_of(owner)?
+            .into_iter()
+            .find(|login| Some(&login.account) == jid.as_ref() || login.id.as_str() == name))
+    }
+
+    fn run_command(&mut self, owner: &OwnedUserId, command: Command) -> Result<Option<Notice>, StoreError> {
+        let plain = |text: &str| Ok(Some(Notice::plain(text)));
+        match command {
+            Command::Help => Ok(Some(bot::help(&self.bridge.settings.networks.keys().cloned().collect::<Vec<_>>()))),
+            Command::Version => plain(&format!("messenger-bridge {}", self.bridge.settings.version)),
+            Command::Cancel => {
+                let was = self.end_conversation(owner)?;
+                plain(if was { "Cancelled." } else { "There is nothing to cancel." })
+            }
+            Command::Login { network, account, proof } => {
+                self.begin_login(owner, network, account, proof)?;
+                Ok(None)
+            }
+            Command::Logout { login } => match self.login_named(owner, &login)? {
+                Some(login) => {
+                    self.log_out(&login)?;
+                    plain(&format!("Signed out of {}.", login.account))
+                }
+                None => plain("You have no such login. `list-logins` shows yours."),
+            },
+            Command::ListLogins => self.list_logins(owner).map(Some),
+            Command::Ping => {
+                let mut notice = self.list_logins(owner)?;
+                notice.text.insert_str(0, "I am here.\n");
+                Ok(Some(notice))
+            }
+            Command::StartChat { login, who } => self.start_chat(owner, login.as_deref(), &who),
+            Command::Search { text } => self.search(owner, &text).map(Some),
+            Command::Decide { login, who, accept } => {
+                self.decide_named(owner, login.as_deref(), &who, accept).map(Some)
+            }
+            Command::Sync => {
+                let mut asked = 0;
+                for login in self.logins_of(owner)? {
+                    if self.lives.get(&login.id).is_some_and(|live| live.phase == Phase::Up) {
+                        self.bridge.store.put_login(&Login { roster_version: None, ..login.clone() })?;
+                        self.ask(&login.id, Question::Roster)?;
+                        asked += 1;
+                    }
+                }
+                plain(if asked > 0 {
+                    "I am fetching your contact lists again."
+                } else {
+                    "None of your accounts is connected just now."
+                })
+            }
+        }
+    }
+
+    fn list_logins(&self, owner: &OwnedUserId) -> Result<Notice, StoreError> {
+        use std::fmt::Write as _;
+        let logins = self.logins_of(owner)?;
+        if logins.is_empty() {
+            return Ok(Notice::plain("You are not signed in to any account. Use `login` to begin."));
+        }
+        let mut text = "Your accounts:".to_owned();
+        for login in logins {
+            let waiting = self.bridge.store.waiting_for(&login.id)?;
+            let _ = write!(text, "\n- {} ({}): {}", login.account, login.network, self.state_of(&login));
+            if waiting > 0 {
+                let _ = write!(text, "; {waiting} of your messages wait to be sent");
+            }
+        }
+        Ok(Notice::plain(text))
+    }
+
+    fn state_of(&self, login: &Login) -> String {
+        if let Some(why) = &login.suspended {
+            return format!("signed out, {why}");
+        }
+        let Some(live) = self.lives.get(&login.id) else { return "not connected".to_owned() };
+        match (&live.phase, &live.last_end) {
+            (Phase::Up, _) if live.caught_up() => "online".to_owned(),
+            (Phase::Up, _) => "catching up".to_owned(),
+            (Phase::Connecting, None) => "connecting".to_owned(),
+            (Phase::Connecting, Some(end)) => format!("connecting again ({end})"),
+            (Phase::Down, Some(end)) => format!("not connected: {end}; I go on trying"),
+            (Phase::Down, None) => "not connected yet".to_owned(),
+        }
+    }
+
+    /// Which login a command without one means: the only one.
+    fn only_login(
+        &self,
+        owner: &OwnedUserId,
+        named: Option<&str>,
+        network_for: Option<&BareJid>,
+    ) -> Result<Result<Login, String>, StoreError> {
+        if let Some(name) = named {
+            return Ok(self
+                .login_named(owner, name)?
+                .ok_or_else(|| "You have no such login. `list-logins` shows yours.".to_owned()));
+        }
+        let mut logins = self.logins_of(owner)?;
+        if logins.len() > 1
+            && let Some(contact) = network_for
+        {
+            // Where only one of the accounts has the contact, or is on its server, that one is meant.
+            let mut fitting = Vec::new();
+            for login in &logins {
+                if self.bridge.store.contact(&contact_of(&login.id, contact))?.is_some() {
+                    fitting.push(login.clone());
+                }
+            }
+            if fitting.is_empty() {
+                fitting = logins.iter().filter(|login| login.account.domain() == contact.domain()).cloned().collect();
+            }
+            if fitting.len() == 1 {
+                logins = fitting;
+            }
+        }
+        match logins.len() {
+            0 => Ok(Err("You are not signed in to any account. Use `login` to begin.".to_owned())),
+            1 => Ok(Ok(logins.remove(0))),
+            _ => Ok(Err(
+                "You have several accounts: please say which one, as in `start-chat you@example.org them@example.org`."
+                    .to_owned(),
+            )),
+        }
+    }
+
+    fn start_chat(
+        &mut self,
+        owner: &OwnedUserId,
+        login: Option<&str>,
+        who: &str,
+    ) -> Result<Option<Notice>, StoreError> {
+        let contact = match BareJid::parse(who) {
+            Ok(contact) => contact,
+            Err(error) => return Ok(Some(Notice::plain(format!("That is not an address: {error}.")))),
+        };
+        let login = match self.only_login(owner, login, Some(&contact))? {
+            Ok(login) => login,
+            Err(sentence) => return Ok(Some(Notice::plain(sentence))),
+        };
+        if contact == login.account {
+            return Ok(Some(Notice::plain("That is your own address.")));
+        }
+        let looks_up = self.bridge.profile(&login.network).and_then(|profile| profile.jid_lookup).is_some();
+        if looks_up && contact.domain() != login.account.domain() {
+            if self.lives.get(&login.id).is_none_or(|live| live.phase != Phase::Up) {
+                return Ok(Some(Notice::plain(format!(
+                    "{} is not connected just now; please try again later.",
+                    login.account
+                ))));
+            }
+            self.ask(&login.id, Question::JidLookup { email: contact.to_string() })?;
+            return Ok(None);
+        }
+        self.open_chat(&contact_of(&login.id, &contact))?;
+        Ok(Some(Notice::plain(format!("Your chat with {contact} is open: I have invited you to its room."))))
+    }
+
+    pub(super) fn on_jid_lookup(
+        &mut self,
+        login: &LoginId,
+        email: &str,
+        answer: Option<&minidom::Element>,
+    ) -> Result<(), StoreError> {
+        let Some(row) = self.bridge.store.login(login)? else { return Ok(()) };
+        let namespace = self.bridge.profile(&row.network).and_then(|profile| profile.jid_lookup).unwrap_or_default();
+        let found = answer
+            .and_then(|answer| answer.get_child("getjid", namespace))
+            .and_then(|found| found.get_child("jid", namespace))
+            .and_then(|jid| BareJid::parse(jid.text().trim()).ok());
+        match found {
+            Some(contact) => {
+                self.open_chat(&contact_of(login, &contact))?;
+                self.bridge.say(&row.owner, format!("Your chat with {email} is open: I have invited you to its room."))
+            }
+            None => self.bridge.say(&row.owner, format!("Nobody with the address {email} was found.")),
+        }
+    }
+
+    fn search(&self, owner: &OwnedUserId, text: &str) -> Result<Notice, StoreError> {
+        use std::fmt::Write as _;
+        let wanted = text.to_lowercase();
+        let mut found = Vec::new();
+        for login in self.logins_of(owner)? {
+            for (contact, row) in self.bridge.store.contacts(&login.id)? {
+                if !row.on_roster && self.bridge.store.portal(&contact_of(&login.id, &contact))?.is_none() {
+                    continue;
+                }
+                let name = row.display_name(&contact);
+                if name.to_lowercase().contains(&wanted) || contact.as_str().contains(&wanted) {
+                    let ghost = self.bridge.ghost(&contact_of(&login.id, &contact));
+                    found.push((name, contact, ghost));
+                }
+            }
+        }
+        if found.is_empty() {
+            return Ok(Notice::plain("None of your contacts fits."));
+        }
+        let mut text = format!("Found {}:", found.len());
+        for (name, contact, ghost) in found.iter().take(FOUND) {
+            let _ = write!(
+                text,
+                "\n- {name} ({contact}){}",
+                ghost.as_ref().map(|ghost| format!(", {ghost}")).unwrap_or_default()
+            );
+        }
+        if found.len() > FOUND {
+            text.push_str("\nand more: please say more of the name.");
+        }
+        Ok(Notice::plain(text))
+    }
+
+    fn decide_named(
+        &mut self,
+        owner: &OwnedUserId,
+        login: Option<&str>,
+        who: &str,
+        accept: bool,
+    ) -> Result<Notice, StoreError> {
+        let contact = match BareJid::parse(who) {
+            Ok(contact) => contact,
+            Err(error) => return Ok(Notice::plain(format!("That is not an address: {error}."))),
+        };
+        let mut asked = Vec::new();
+        for candidate in self.logins_of(owner)? {
+            let key = contact_of(&candidate.id, &contact);
+            let named = login.is_none_or(|name| {
+                candidate.id.as_str() == name || BareJid::parse(name).ok().as_ref() == Some(&candidate.account)
+            });
+            if named && self.bridge.store.contact(&key)?.is_some_and(|row| row.asks) {
+                asked.push(key);
+            }
+        }
+        match asked.as_slice() {
+            [] => Ok(Notice::plain(format!("{contact} has not asked."))),
+            [key] => {
+                self.decide(&key.clone(), accept)?;
+                Ok(Notice::plain(if accept {
+                    format!("{contact} is accepted.")
+                } else {
+                    format!("{contact} is denied.")
+                }))
+            }
+            _ => Ok(Notice::plain(format!(
+                "{contact} has asked several of your accounts: please say which one answers, as in `accept you@example.org {contact}`."
+            ))),
+        }
+    }
+
+    /// Signs a login out: every row, ghost and room of it goes.
+    fn log_out(&mut self, login: &Login) -> Result<(), StoreError> {
+        if let Some(mut live) = self.lives.remove(&login.id)
+            && let Some(stream) = live.stream.take()
+        {
+            self.streams.remove(&stream);
+            self.order(stream, StreamOrder::Close);
+        }
+        let ours = &login.id;
+        let belongs = |lane: &Lane| match lane {
+            Lane::ToMatrix(ContactKey { login, .. })
+            | Lane::ToXmpp(ContactKey { login, .. })
+            | Lane::Ghost(ContactKey { login, .. })
+            | Lane::Login(login) => login == ours,
+            Lane::Management(_) => false,
+        };
+        self.timers.retain(|(_, timer)| match timer {
+            Timer::Connect(login) | Timer::Import(login) | Timer::Question(login, _) => login != ours,
+            Timer::Typing(contact) => contact.login != *ours,
+        });
+        let debts: Vec<_> = self.bridge.store.debts()?.into_iter().filter(|debt| belongs(&debt.lane)).collect();
+        self.bridge.outbox.forget_where(belongs);
+        for debt in debts {
+            self.bridge.outbox.forget(debt.id);
+        }
+        self.bridge.store.erase_debts(ours)?;
+        let lane = Lane::Management(login.owner.clone());
+        let bot = self.bridge.homeserver.bot.clone();
+        for (contact, portal) in self.bridge.store.portals(ours)? {
+            let Some(room) = portal.room else { continue };
+            for ghost in portal.ghosts.iter().chain([&contact]).collect::<std::collections::BTreeSet<_>>() {
+                if let Some(user) = self.bridge.ghost(&contact_of(ours, ghost)) {
+                    self.bridge.owe(lane.clone(), Effect::LeaveRoom { room: room.clone(), user })?;
+                }
+            }
+            self.bridge.owe(lane.clone(), Effect::LeaveRoom { room, user: bot.clone() })?;
+        }
+        for (contact, _) in self.bridge.store.present(ours)? {
+            let key = contact_of(ours, &contact);
+            if let Some(ghost) = self.bridge.ghost(&key) {
+                let gone = crate::domain::output::Ephemeral::Presence {
+                    ghost,
+                    owner: login.owner.clone(),
+                    state: ruma::presence::PresenceState::Offline,
+                    status: None,
+                };
+                self.outputs.push(crate::domain::Output::Now(gone));
+            }
+        }
+        self.bridge.store.erase_login(ours)
+    }
+}

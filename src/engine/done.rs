@@ -1,0 +1,165 @@
+//! Outcomes of requests to the homeserver.
+
+use ruma::{OwnedEventId, UserId};
+
+use super::{Engine, Timer};
+use crate::{
+    domain::{
+        DebtId,
+        effect::{ContactKey, Debt, Effect, Lane, Sender},
+        input::{Cause, Failure, Outcome, Receipt},
+        output::{Ephemeral, WorkId},
+    },
+    store::{StoreError, management::EDITABLE, portal::Room},
+};
+
+/// How long a lane rests whose head the homeserver will not take, in milliseconds. It is not thrown away.
+const PARKED: u64 = 15 * 60 * 1_000;
+
+impl Engine {
+    pub(super) fn on_done(&mut self, work: WorkId, outcome: Outcome) -> Result<(), StoreError> {
+        let id = match work {
+            WorkId::Debt(id) => id,
+            WorkId::Soft(number) => {
+                let Some((contact, hash)) = self.soft.remove(&number) else { return Ok(()) };
+                return match outcome {
+                    Outcome::Done(Receipt::Media(url)) => self.bridge.photo_uploaded(&contact, hash, url),
+                    _ => {
+                        self.bridge.ignore("photo not uploaded");
+                        Ok(())
+                    }
+                };
+            }
+        };
+        let Some(lane) = self.requests.remove(&id) else { return Ok(()) };
+        let Some(debt) = self.bridge.store.debt(&lane, id)? else {
+            // Its echo has paid it, or its login is gone.
+            self.bridge.outbox.wake(&lane);
+            return Ok(());
+        };
+        match outcome {
+            Outcome::Done(receipt) => self.paid(&debt, receipt),
+            Outcome::Failed(Failure::Transient { retry_after, .. }) => {
+                self.bridge.outbox.failed(&lane, id, self.bridge.now.uptime, retry_after);
+                Ok(())
+            }
+            Outcome::Failed(Failure::Permanent(cause)) => self.refused(&debt, &cause),
+        }
+    }
+
+    /// A debt to the homeserver is paid.
+    pub(super) fn paid(&mut self, debt: &Debt, receipt: Receipt) -> Result<(), StoreError> {
+        match (&debt.lane, &debt.effect, receipt) {
+            (Lane::Ghost(contact), Effect::RegisterGhost, _) => {
+                self.bridge.ghost_registered(contact)?;
+                self.show_contact_presence(contact)?;
+            }
+            (Lane::ToMatrix(portal), Effect::CreateRoom, Receipt::Room(room)) => {
+                if let Some(mut row) = self.bridge.store.portal(portal)? {
+                    row.room = Some(room.clone());
+                    row.creating = None;
+                    self.bridge.store.put_portal(portal, &row)?;
+                    self.bridge.store.put_room(&room, &Room::Portal(portal.clone()))?;
+                    self.room_made(portal)?;
+                }
+            }
+            (Lane::ToMatrix(portal), Effect::SendEvent { sender, binds, .. }, Receipt::Event(event)) => {
+                self.bind(portal, binds, &event)?;
+                if let Sender::Ghost(ghost) = sender {
+                    self.stop_typing(&ContactKey { login: portal.login.clone(), contact: ghost.clone() })?;
+                }
+            }
+            (Lane::Management(owner), Effect::Say { replaces: Some(key), .. }, Receipt::Event(event)) => {
+                self.note_notice(owner, key, event)?
+            }
+            (Lane::Management(owner), Effect::JoinInvited { room }, _) => {
+                let room = room.clone();
+                let owner = owner.clone();
+                self.settle(debt)?;
+                return self.joined_invited(&owner, room);
+            }
+            (Lane::Management(owner), Effect::CountMembers { room }, Receipt::Members(members)) => {
+                let (room, owner) = (room.clone(), owner.clone());
+                self.settle(debt)?;
+                return self.counted_members(&owner, room, members);
+            }
+            _ => {}
+        }
+        self.settle(debt)
+    }
+
+    fn bind(&mut self, portal: &ContactKey, names: &[String], event: &OwnedEventId) -> Result<(), StoreError> {
+        for name in names {
+            self.bridge.store.bind(portal, name, Some(event))?;
+        }
+        Ok(())
+    }
+
+    fn note_notice(&mut self, owner: &UserId, key: &str, event: OwnedEventId) -> Result<(), StoreError> {
+        let mut row = self.bridge.store.management(owner)?;
+        // An edit is made of the first notice; only that one is remembered.
+        if row.notices.iter().any(|(known, _)| known == key) {
+            return Ok(());
+        }
+        row.notices.push((key.to_owned(), event));
+        if row.notices.len() > EDITABLE {
+            row.notices.remove(0);
+        }
+        self.bridge.store.put_management(owner, &row)
+    }
+
+    /// The homeserver will not take it, however often it is asked.
+    fn refused(&mut self, debt: &Debt, cause: &Cause) -> Result<(), StoreError> {
+        match (&debt.lane, &debt.effect) {
+            // What someone said is not thrown away: its lane is parked, others go on.
+            (Lane::ToMatrix(portal), Effect::CreateRoom | Effect::SendEvent { .. } | Effect::JoinRoom { .. }) => {
+                let first = self.bridge.outbox.failures(&debt.lane) == 0;
+                self.bridge.outbox.failed(&debt.lane, debt.id, self.bridge.now.uptime, Some(PARKED));
+                if first && let Some(owner) = self.owner_of(&portal.login)? {
+                    let text = format!(
+                        "The chat with {} is held up: the homeserver says \u{201c}{}\u{201d}. I keep what is said and try again from time to time.",
+                        portal.contact, cause.sentence
+                    );
+                    self.bridge.say(&owner, text)?;
+                }
+                Ok(())
+            }
+            (Lane::Ghost(_), Effect::RegisterGhost) => {
+                self.bridge.outbox.failed(&debt.lane, debt.id, self.bridge.now.uptime, Some(PARKED));
+                self.bridge.ignore("ghost not registered");
+                Ok(())
+            }
+            (Lane::Management(owner), Effect::Redact { .. }) => {
+                let owner = owner.clone();
+                self.settle(debt)?;
+                self.bridge.say(&owner, "I could not remove your message that held a secret: I lack the power for it in this room. Please delete it yourself.")
+            }
+            _ => {
+                self.bridge.ignore("request refused");
+                self.settle(debt)
+            }
+        }
+    }
+
+    /// An event of ours came back in a transaction: pays its debt if our own request's answer was lost.
+    pub(super) fn on_echo(&mut self, lane: &Lane, debt: DebtId, event: OwnedEventId) -> Result<(), StoreError> {
+        if let Some(debt) = self.bridge.store.debt(lane, debt)? {
+            self.paid(&debt, Receipt::Event(event))?;
+        }
+        Ok(())
+    }
+
+    /// The ghost has said something: it types no longer.
+    pub(super) fn stop_typing(&mut self, contact: &ContactKey) -> Result<(), StoreError> {
+        let Some(live) = self.lives.get_mut(&contact.login) else { return Ok(()) };
+        if live.typing.remove(&contact.contact).is_none() {
+            return Ok(());
+        }
+        self.timers.retain(|(_, timer)| !matches!(timer, Timer::Typing(typing) if typing == contact));
+        let room = self.bridge.store.portal(contact)?.and_then(|portal| portal.room);
+        if let (Some(room), Some(user)) = (room, self.bridge.ghost(contact)) {
+            self.outputs.push(crate::domain::Output::Now(Ephemeral::Typing { room, user, timeout: None }));
+        }
+        Ok(())
+    }
+}

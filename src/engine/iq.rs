@@ -1,0 +1,248 @@
+//! Questions and answers on a stream (IQ, RFC 6120 section 8.2.3): ours, each known by its id until it is answered, and
+//! those that others ask us.
+
+use minidom::Element;
+
+use super::{
+    Engine, Timer,
+    session::{Pending, Phase},
+};
+use crate::{
+    bridge::question::Question,
+    domain::{LoginId, effect::ContactKey},
+    store::StoreError,
+    translate::{
+        carbon, discovery, history, roster,
+        stanza::{Stanza, addressed, element, set},
+        vcard,
+    },
+};
+
+/// How long an answer may take, in milliseconds; then it counts as an error.
+const PATIENCE: u64 = 60_000;
+
+impl Engine {
+    /// Asks a question on the login's stream; it is dropped if the stream is not up.
+    pub(super) fn ask(&mut self, login: &LoginId, question: Question) -> Result<(), StoreError> {
+        let Some(row) = self.bridge.store.login(login)? else { return Ok(()) };
+        let uptime = self.bridge.now.uptime;
+        let Some(live) = self.lives.get_mut(login).filter(|live| live.phase == Phase::Up) else { return Ok(()) };
+        let Some(session) = live.session.clone() else { return Ok(()) };
+        live.next_question += 1;
+        let id = format!("q{}-{}", session.stream, live.next_question);
+        let (account, domain) = (row.account.as_str(), row.account.domain());
+        let (to, kind, payload) = match &question {
+            Question::Roster => (None, "get", roster::get(row.roster_version.as_deref())),
+            Question::RosterAdd { contact } => (None, "set", roster::add(contact)),
+            Question::ServerFeatures => (Some(domain), "get", discovery::ask(None)),
+            Question::AccountFeatures => (Some(account), "get", discovery::ask(None)),
+            Question::Carbons => (None, "set", carbon::enable()),
+            Question::NewestArchived => (
+                None,
+                "set",
+                history::query(&id, &history::Query { newest: true, limit: 1, ..history::Query::default() }),
+            ),
+            Question::CatchUp { after, since, fetched, newest } => {
+                let left = self.bridge.settings.history_catch_up.saturating_sub(*fetched).clamp(1, history::PAGE);
+                let since = (after.is_none() || *newest).then_some(*since);
+                let after = after.as_deref().filter(|_| !newest);
+                (
+                    None,
+                    "set",
+                    history::query(
+                        &id,
+                        &history::Query { since, after, newest: *newest, limit: left, ..history::Query::default() },
+                    ),
+                )
+            }
+            Question::History { contact } => {
+                let limit = self.bridge.settings.history_initial;
+                (
+                    None,
+                    "set",
+                    history::query(
+                        &id,
+                        &history::Query { with: Some(contact), newest: true, limit, ..history::Query::default() },
+                    ),
+                )
+            }
+            Question::Recent { contact } => (None, "get", history::query_recent(contact)),
+            Question::Barrier | Question::Delivery { .. } => (Some(domain), "get", element("ping", discovery::PING)),
+            Question::VCard { contact, .. } => (Some(contact.as_str()), "get", vcard::get()),
+            Question::Caps { client, caps, .. } => (Some(client.as_str()), "get", discovery::ask(Some(caps))),
+            Question::JidLookup { email } => {
+                let namespace =
+                    self.bridge.profile(&row.network).and_then(|profile| profile.jid_lookup).unwrap_or_default();
+                (Some(email.as_str()), "get", element("getjid", namespace))
+            }
+        };
+        let mut iq = addressed("iq", to, Some(kind), Some(&id));
+        iq.append_child(payload);
+        let deadline = uptime + PATIENCE;
+        live.questions
+            .insert(id.clone(), Pending { to: to.map(str::to_owned), question, deadline, results: Vec::new() });
+        self.set_timer(PATIENCE, Timer::Question(login.clone(), id));
+        self.send(login, iq);
+        Ok(())
+    }
+
+    pub(super) fn question_timed_out(&mut self, login: &LoginId, id: &str) -> Result<(), StoreError> {
+        let uptime = self.bridge.now.uptime;
+        let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
+        if live.questions.get(id).is_none_or(|pending| pending.deadline > uptime) {
+            return Ok(());
+        }
+        let Some(pending) = live.questions.remove(id) else { return Ok(()) };
+        self.bridge.ignore("question not answered");
+        self.on_answered(login, pending, None, false)
+    }
+
+    pub(super) fn on_iq(&mut self, login: &LoginId, iq: &Element) -> Result<(), StoreError> {
+        let mut stanza = Stanza::read(iq);
+        match stanza.kind.as_str() {
+            "result" | "error" => {
+                let Some(id) = stanza.id.as_deref() else { return Ok(()) };
+                let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
+                let (Some(pending), Some(account)) = (live.questions.get(id), live.account.as_ref()) else {
+                    return Ok(());
+                };
+                // An answer counts only from whom it was asked of. Servers answer what was asked of nobody as one's account or
+                // as their domain (RFC 6120 section 8.1.2.1 and habit).
+                let from = stanza.from.as_ref();
+                let own_server =
+                    from.is_none_or(|from| from.bare == *account || from.bare.as_str() == account.domain());
+                let fits = match &pending.to {
+                    None => own_server,
+                    Some(to) => {
+                        iq.attr("from") == Some(to.as_str())
+                            || from.is_some_and(|from| from.to_text() == *to)
+                            || own_server && (to == account.as_str() || to == account.domain())
+                    }
+                };
+                if !fits {
+                    self.bridge.ignore("answer from someone who was not asked");
+                    return Ok(());
+                }
+                let Some(pending) = live.questions.remove(id) else { return Ok(()) };
+                let answer = (stanza.kind == "result").then_some(iq);
+                self.on_answered(login, pending, answer, true)
+            }
+            "get" | "set" => {
+                if let Some(push) = (stanza.kind == "set").then(|| stanza.take("query", roster::NS)).flatten() {
+                    let account = self.lives.get(login).and_then(|live| live.account.clone());
+                    let own = stanza.from.as_ref().is_none_or(|from| {
+                        Some(&from.bare) == account.as_ref()
+                            || account.as_ref().is_some_and(|own| from.bare.as_str() == own.domain())
+                    });
+                    if own {
+                        self.on_roster(login, &push, true)?;
+                        self.reply(login, iq, Ok(None));
+                        return Ok(());
+                    }
+                    self.bridge.ignore("forged roster push");
+                }
+                let answer =
+                    stanza.leftovers().first().filter(|_| stanza.kind == "get").and_then(|payload| {
+                        discovery::answer(payload, self.bridge.now.wall, self.bridge.settings.version)
+                    });
+                self.reply(login, iq, answer.unwrap_or(Err("service-unavailable")));
+                Ok(())
+            }
+            _ => {
+                self.bridge.ignore("iq of unknown type");
+                Ok(())
+            }
+        }
+    }
+
+    fn reply(&mut self, login: &LoginId, iq: &Element, answer: Result<Option<Element>, &'static str>) {
+        let mut reply = addressed("iq", iq.attr("from"), Some(if answer.is_ok() { "result" } else { "error" }), None);
+        if let Some(id) = iq.attr("id") {
+            set(&mut reply, "id", id);
+        }
+        match answer {
+            Ok(Some(payload)) => {
+                reply.append_child(payload);
+            }
+            Ok(None) => {}
+            Err(condition) => {
+                reply.append_child(discovery::error(condition, "cancel"));
+            }
+        }
+        self.send(login, reply);
+    }
+
+    /// A question has its answer: `None` is an error, or none in time, which `heard` tells apart.
+    fn on_answered(
+        &mut self,
+        login: &LoginId,
+        pending: Pending,
+        answer: Option<&Element>,
+        heard: bool,
+    ) -> Result<(), StoreError> {
+        let Pending { question, results, .. } = pending;
+        match question {
+            Question::Roster => {
+                if let Some(query) = answer.and_then(|answer| answer.get_child("query", roster::NS)) {
+                    self.on_roster(login, query, false)?;
+                }
+            }
+            Question::RosterAdd { contact } => {
+                if answer.is_none() {
+                    self.bridge.ignore("contact not added");
+                    if let Some(owner) = self.owner_of(login)? {
+                        self.bridge.say(&owner, format!("{contact} could not be added to your contacts: the server does not allow it. You can chat all the same."))?;
+                    }
+                }
+            }
+            Question::ServerFeatures => {
+                if answer.is_some_and(|answer| discovery::has_feature(answer, carbon::NS)) {
+                    self.ask(login, Question::Carbons)?;
+                }
+            }
+            Question::AccountFeatures => {
+                let archive = answer.is_some_and(|answer| discovery::has_feature(answer, history::MAM));
+                if let Some(live) = self.lives.get_mut(login)
+                    && let Some(session) = &mut live.session
+                {
+                    session.archive = archive;
+                    live.session_changed = true;
+                }
+            }
+            Question::NewestArchived => {
+                if let Some(last) = results.last().map(|result| result.id.clone()) {
+                    self.archived_through(login, &last)?;
+                }
+            }
+            Question::CatchUp { fetched, since, newest, .. } => {
+                self.on_caught_up_page(login, results, answer, (fetched, since, newest))?
+            }
+            Question::History { contact } => {
+                let contact = ContactKey { login: login.clone(), contact };
+                self.on_history(&contact, results)?;
+                self.next_history(login)?;
+            }
+            Question::Recent { contact } => {
+                let contact = ContactKey { login: login.clone(), contact };
+                self.on_recent(&contact, answer.map(history::read_recent).unwrap_or_default())?;
+                self.next_history(login)?;
+            }
+            Question::Delivery { through } => {
+                // Any answer, an error too, proves that the server has read what was sent before it.
+                if heard {
+                    self.on_acked(login, through)?;
+                }
+                self.confirm_by_ping(login)?;
+            }
+            Question::VCard { contact, hash } => {
+                let contact = ContactKey { login: login.clone(), contact };
+                self.on_vcard(&contact, hash, answer)?;
+                self.next_vcard(login)?;
+            }
+            Question::Caps { caps, contact, .. } => self.on_caps(login, &contact, &caps, answer)?,
+            Question::JidLookup { email } => self.on_jid_lookup(login, &email, answer)?,
+            Question::Carbons | Question::Barrier => {}
+        }
+        self.after_answer(login)
+    }
+}

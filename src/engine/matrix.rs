@@ -1,0 +1,370 @@
+//! Dispatch of what the homeserver pushes: whose room it is, who speaks, and which concept it is.
+
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use serde_json::value::RawValue;
+
+use super::Engine;
+use crate::{
+    bot,
+    bridge::Permission,
+    domain::{
+        LoginId, Output, Ticket,
+        address::parse_ghost_localpart,
+        effect::{ContactKey, Effect, Lane, Outgoing, Sender},
+        input::{EphemeralEvent, RoomEvent},
+    },
+    store::{
+        StoreError,
+        portal::{Membership, Room},
+    },
+    translate::{
+        failure,
+        message::{self, Untranslatable},
+        stable_id,
+        stanza::to_xml,
+    },
+};
+
+/// What a transaction's members events say, as far as rules need it.
+#[derive(serde::Deserialize)]
+struct Member {
+    membership: String,
+    #[serde(default)]
+    is_direct: bool,
+}
+
+#[derive(serde::Deserialize)]
+struct Marked {
+    #[serde(rename = "org.messenger_bridge.debt")]
+    debt: Option<String>,
+}
+
+impl Engine {
+    pub(super) fn on_transaction(
+        &mut self,
+        ticket: Ticket,
+        txn: &str,
+        events: Vec<RoomEvent>,
+        ephemeral: Vec<EphemeralEvent>,
+    ) -> Result<(), StoreError> {
+        // A transaction that was handled is answered again, and changes nothing.
+        if self.bridge.store.note_transaction(txn)? {
+            for event in &events {
+                self.on_event(event)?;
+            }
+            for event in ephemeral {
+                self.on_ephemeral(event)?;
+            }
+        }
+        self.outputs.push(Output::Answer(ticket));
+        Ok(())
+    }
+
+    fn on_event(&mut self, event: &RoomEvent) -> Result<(), StoreError> {
+        if self.bridge.is_ours(&event.sender) {
+            return self.on_own_event(event);
+        }
+        if event.kind == "m.room.member" {
+            return self.on_member(event);
+        }
+        if event.state_key.is_some() {
+            return Ok(());
+        }
+        match self.bridge.store.room(&event.room)? {
+            Some(Room::Management(owner)) if owner == event.sender => self.on_management_event(&owner, event),
+            Some(Room::Portal(portal)) => self.on_portal_event(&portal, event),
+            Some(Room::Management(_)) | None => {
+                if event.kind == "m.room.message"
+                    && let Some(text) = text_of(&event.content)
+                    && let Some(command) = bot::after_prefix(&text)
+                {
+                    return self.on_command_text(&event.sender, &event.room, Some(&event.id), command, false);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Our own events come back: their mark names the debt that they pay.
+    fn on_own_event(&mut self, event: &RoomEvent) -> Result<(), StoreError> {
+        let Ok(Marked { debt: Some(mark) }) = serde_json::from_str(event.content.get()) else { return Ok(()) };
+        let Some(debt) = self.bridge.debt_of_wire_id(&mark) else { return Ok(()) };
+        let lane = match self.bridge.store.room(&event.room)? {
+            Some(Room::Portal(portal)) => Lane::ToMatrix(portal),
+            Some(Room::Management(owner)) => Lane::Management(owner),
+            None => return Ok(()),
+        };
+        self.on_echo(&lane, debt, event.id.clone())
+    }
+
+    fn on_member(&mut self, event: &RoomEvent) -> Result<(), StoreError> {
+        let (Some(target), Ok(member)) = (
+            event.state_key.as_deref().and_then(|key| UserId::parse(key).ok()),
+            serde_json::from_str::<Member>(event.content.get()),
+        ) else {
+            self.bridge.ignore("membership that cannot be read");
+            return Ok(());
+        };
+        if member.membership == "invite" && target == self.bridge.homeserver.bot {
+            return self.on_bot_invited(&event.sender, &event.room, member.is_direct);
+        }
+        if member.membership == "invite" && self.bridge.is_ours(&target) {
+            return self.on_ghost_invited(&event.sender, &event.room, &target);
+        }
+        match self.bridge.store.room(&event.room)? {
+            Some(Room::Portal(portal)) if self.owner_of(&portal.login)?.as_ref() == Some(&target) => {
+                let membership = match member.membership.as_str() {
+                    "join" => Membership::Joined,
+                    "invite" => Membership::Invited,
+                    _ => Membership::Left,
+                };
+                if let Some(mut row) = self.bridge.store.portal(&portal)?
+                    && row.owner != membership
+                {
+                    row.owner = membership;
+                    self.bridge.store.put_portal(&portal, &row)?;
+                }
+            }
+            Some(Room::Management(owner))
+                if owner == target && matches!(member.membership.as_str(), "leave" | "ban") =>
+            {
+                let mut row = self.bridge.store.management(&owner)?;
+                if row.room.as_ref() == Some(&event.room) {
+                    row.room = None;
+                    self.bridge.store.put_management(&owner, &row)?;
+                }
+                self.bridge.store.erase_room(&event.room);
+                let user = self.bridge.homeserver.bot.clone();
+                self.bridge.owe(Lane::Management(owner), Effect::LeaveRoom { room: event.room.clone(), user })?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn on_bot_invited(&mut self, by: &OwnedUserId, room: &OwnedRoomId, direct: bool) -> Result<(), StoreError> {
+        let lane = Lane::Management(by.clone());
+        if self.bridge.settings.permission(by) < Permission::User {
+            let user = self.bridge.homeserver.bot.clone();
+            self.bridge.ignore("invited by someone without permission");
+            self.bridge.owe(lane, Effect::LeaveRoom { room: room.clone(), user })?;
+            return Ok(());
+        }
+        if direct {
+            self.person(by)?.direct_invites.insert(room.clone());
+        }
+        self.bridge.owe(lane, Effect::JoinInvited { room: room.clone() })?;
+        Ok(())
+    }
+
+    /// The bot is in a room that it was invited to: a management room if it is direct or a room of two.
+    pub(super) fn joined_invited(&mut self, owner: &OwnedUserId, room: OwnedRoomId) -> Result<(), StoreError> {
+        if self.person(owner)?.direct_invites.remove(&room) {
+            return self.set_management_room(owner, room);
+        }
+        self.bridge.owe(Lane::Management(owner.clone()), Effect::CountMembers { room })?;
+        Ok(())
+    }
+
+    pub(super) fn counted_members(
+        &mut self,
+        owner: &OwnedUserId,
+        room: OwnedRoomId,
+        members: u64,
+    ) -> Result<(), StoreError> {
+        if members == 2 {
+            return self.set_management_room(owner, room);
+        }
+        let text = format!("I listen to commands that begin with {} here. Talk with me alone to sign in.", bot::PREFIX);
+        self.answer_in(owner, Some(room), text)
+    }
+
+    fn set_management_room(&mut self, owner: &OwnedUserId, room: OwnedRoomId) -> Result<(), StoreError> {
+        let mut row = self.bridge.store.management(owner)?;
+        row.room = Some(room.clone());
+        row.notices.clear();
+        self.bridge.store.put_management(owner, &row)?;
+        self.bridge.store.put_room(&room, &Room::Management(owner.clone()))?;
+        self.bridge.say_notice(owner, bot::welcome(&self.bridge.homeserver.bot_name), None)
+    }
+
+    /// Someone invites a ghost: for its owner that opens or reopens the chat; for anyone else nothing.
+    fn on_ghost_invited(&mut self, by: &OwnedUserId, room: &RoomId, ghost: &OwnedUserId) -> Result<(), StoreError> {
+        if let Some(Room::Portal(_)) = self.bridge.store.room(room)? {
+            return Ok(());
+        }
+        // The portal is another room: the ghost does not stay in this one.
+        let lane = Lane::Management(by.clone());
+        let Some((login, contact)) = parse_ghost_localpart(ghost.localpart()) else { return Ok(()) };
+        self.bridge.owe(lane, Effect::LeaveRoom { room: room.to_owned(), user: ghost.clone() })?;
+        let contact = match contact {
+            Some(contact) => Some(contact),
+            None => self.hashed_contact(&login, ghost)?,
+        };
+        let (Some(contact), true) = (contact, self.owner_of(&login)?.as_ref() == Some(by)) else {
+            self.bridge.ignore("ghost invited by someone else");
+            return Ok(());
+        };
+        let name = contact.to_string();
+        self.open_chat(&ContactKey { login, contact })?;
+        self.bridge.say(by, format!("Your chat with {name} is open: I have invited you to its room."))
+    }
+
+    fn hashed_contact(&self, login: &LoginId, ghost: &UserId) -> Result<Option<crate::domain::BareJid>, StoreError> {
+        let contacts = self.bridge.store.contacts(login)?;
+        Ok(contacts.into_iter().map(|(contact, _)| contact).find(|contact| {
+            self.bridge.ghost(&ContactKey { login: login.clone(), contact: contact.clone() }).as_deref() == Some(ghost)
+        }))
+    }
+
+    /// Opens or reopens a chat: makes the room, or invites the owner to it again.
+    pub(super) fn open_chat(&mut self, contact: &ContactKey) -> Result<(), StoreError> {
+        if self.bridge.ensure_portal(contact)? {
+            return Ok(());
+        }
+        if let Some(mut row) = self.bridge.store.portal(contact)?
+            && row.room.is_some()
+            && row.owner != Membership::Joined
+        {
+            row.owner = Membership::Invited;
+            self.bridge.store.put_portal(contact, &row)?;
+            self.bridge.owe(Lane::ToMatrix(contact.clone()), Effect::InviteOwner)?;
+        }
+        Ok(())
+    }
+
+    fn on_management_event(&mut self, owner: &OwnedUserId, event: &RoomEvent) -> Result<(), StoreError> {
+        match event.kind.as_str() {
+            "m.room.message" => match text_of(&event.content) {
+                Some(text) => self.on_command_text(
+                    owner,
+                    &event.room,
+                    Some(&event.id),
+                    bot::after_prefix(&text).unwrap_or(&text),
+                    true,
+                ),
+                None => Ok(()),
+            },
+            "m.room.encrypted" => self.answer_in(
+                owner,
+                Some(event.room.clone()),
+                "I cannot read encrypted messages yet. Please talk with me in a room without encryption.".to_owned(),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn on_portal_event(&mut self, portal: &ContactKey, event: &RoomEvent) -> Result<(), StoreError> {
+        let Some(login) = self.bridge.store.login(&portal.login)? else { return Ok(()) };
+        if login.owner != event.sender {
+            // What someone else says in the room is not said in the owner's name.
+            self.bridge.ignore("said in a portal by someone else");
+            return Ok(());
+        }
+        match event.kind.as_str() {
+            "m.room.message" => {}
+            "m.room.encrypted" => {
+                let text = "Your message was not sent: I cannot read encrypted messages yet.";
+                return self.bridge.owe_event(
+                    portal,
+                    Sender::Bot,
+                    failure::to_matrix(text, Some(event.id.clone())),
+                    None,
+                    Vec::new(),
+                );
+            }
+            _ => {
+                self.bridge.ignore("event that is not translated");
+                return Ok(());
+            }
+        }
+        if let Some(text) = text_of(&event.content)
+            && let Some(command) = bot::after_prefix(&text)
+        {
+            return self.on_command_text(&event.sender, &event.room, Some(&event.id), command, false);
+        }
+        match message::from_matrix(&event.content) {
+            Ok(message) => {
+                let budget = self.body_budget(portal)?;
+                for body in message::to_bodies(&message, budget) {
+                    let outgoing = Outgoing { body, event: event.id.clone(), written: event.at };
+                    let debt = self.bridge.owe(Lane::ToXmpp(portal.clone()), Effect::SendMessage(outgoing))?;
+                    let name = stable_id::sent(&self.bridge.wire_id(debt));
+                    self.bridge.store.bind(portal, &name, Some(&event.id))?;
+                }
+                if let Some(live) = self.lives.get_mut(&portal.login) {
+                    // The message itself says that the person types no longer.
+                    live.own_typing.remove(&portal.contact);
+                }
+                Ok(())
+            }
+            Err(Untranslatable::Empty) => Ok(()),
+            Err(error) => {
+                let text = format!("Your message was not sent: {error}.");
+                self.bridge.owe_event(
+                    portal,
+                    Sender::Bot,
+                    failure::to_matrix(&text, Some(event.id.clone())),
+                    None,
+                    Vec::new(),
+                )
+            }
+        }
+    }
+
+    /// How many bytes of text, escaped, fit one stanza to this contact.
+    fn body_budget(&self, portal: &ContactKey) -> Result<usize, StoreError> {
+        const MARGIN: usize = 512;
+        let profile = self.profile_of(&portal.login)?;
+        let announced = self.lives.get(&portal.login).and_then(|live| live.session.as_ref()?.max_bytes);
+        let limit = announced
+            .or(profile.map(|profile| profile.max_stanza))
+            .unwrap_or(crate::domain::capability::DEFAULT_MAX_STANZA);
+        let Some(login) = self.bridge.store.login(&portal.login)? else { return Ok(MARGIN) };
+        // What stands around the text, with the sender's address that the server adds.
+        let empty = Outgoing { body: String::new(), event: ruma::owned_event_id!("$x"), written: self.bridge.now.wall };
+        let id = self.bridge.wire_id(crate::domain::DebtId(u64::MAX));
+        let around = message::to_xmpp(&empty, &portal.contact, &id, true, Some((empty.written, &login.account)));
+        let around = to_xml(&around).map_or(MARGIN, |xml| xml.len())
+            + login.account.as_str().len()
+            + login.resource.len()
+            + MARGIN;
+        Ok(usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(around).max(MARGIN))
+    }
+
+    fn on_ephemeral(&mut self, event: EphemeralEvent) -> Result<(), StoreError> {
+        match event {
+            EphemeralEvent::Typing { room, users } => match self.bridge.store.room(&room)? {
+                Some(Room::Portal(portal)) => self.on_typing(&portal, &users),
+                _ => Ok(()),
+            },
+            EphemeralEvent::Presence { user, state, status } => {
+                if self.bridge.is_ours(&user) {
+                    return Ok(());
+                }
+                self.on_person_presence(&user, state, status)
+            }
+            EphemeralEvent::Read { .. } => Ok(()),
+        }
+    }
+}
+
+fn text_of(content: &RawValue) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Text {
+        msgtype: String,
+        body: String,
+    }
+    let text: Text = serde_json::from_str(content.get()).ok()?;
+    (text.msgtype == "m.text").then_some(text.body)
+}
+
+/// The key that marks our events is spelled once more in a derive above; this holds the two together.
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_mark_has_one_name() {
+        let json = format!("{{\"{}\":\"x\"}}", crate::translate::bridge_info::DEBT);
+        assert_eq!(serde_json::from_str::<super::Marked>(&json).unwrap().debt.as_deref(), Some("x"));
+    }
+}

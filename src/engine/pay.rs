@@ -1,0 +1,331 @@
+//! Pays debts: takes what is due from the lanes, looks up the ids that it needs, and gives it to a shell.
+
+use ruma::OwnedRoomId;
+use serde_json::json;
+
+use super::{Engine, REQUESTS, session::WINDOW};
+use crate::{
+    bridge::question::Question,
+    domain::{
+        DebtId, LoginId, Output,
+        effect::{ContactKey, Debt, Effect, Lane, MatrixEvent, Notice, Outgoing, Sender},
+        output::{CreateRoom, MatrixCall, MatrixWork, WorkId},
+    },
+    store::{StoreError, portal::Source, session::Unconfirmed},
+    translate::{bridge_info, message, subscription},
+};
+
+/// A message that waited longer than this says when it was written (XEP-0203), in milliseconds.
+const DELAYED: i64 = 60_000;
+
+/// What becomes of a debt that is due.
+enum Due {
+    /// It is a request to the homeserver.
+    Call(MatrixCall),
+    /// There is nothing left to do.
+    Moot,
+    /// Not yet; something else will wake the lane.
+    NotYet,
+}
+
+impl Engine {
+    /// Hands out what is due, lane by lane, each lane once.
+    pub(super) fn pay(&mut self) -> Result<(), StoreError> {
+        for _ in 0..self.bridge.outbox.ready() {
+            let Some(lane) = self.bridge.outbox.next_ready() else { break };
+            match &lane {
+                Lane::ToXmpp(ContactKey { login, .. }) | Lane::Login(login) => {
+                    let login = login.clone();
+                    self.pay_stream(&login, &lane)?;
+                }
+                Lane::ToMatrix(_) | Lane::Ghost(_) | Lane::Management(_) => {
+                    if self.requests.len() >= REQUESTS {
+                        self.bridge.outbox.wake(&lane);
+                        break;
+                    }
+                    self.pay_homeserver(&lane)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pay_homeserver(&mut self, lane: &Lane) -> Result<(), StoreError> {
+        while self.bridge.outbox.handed_out(lane).is_none() && self.bridge.outbox.may_go(lane, self.bridge.now.uptime) {
+            let Some(mut debt) = self.bridge.store.next_debt(lane, None)? else { return Ok(()) };
+            if let Some(after) = debt.after.filter(|after| self.bridge.outbox.owes(*after)) {
+                self.bridge.outbox.wait_for(lane, after);
+                return Ok(());
+            }
+            match self.due(&debt)? {
+                Due::NotYet => return Ok(()),
+                Due::Moot => self.settle(&debt)?,
+                Due::Call(call) => {
+                    // Only making a room cannot be repeated harmlessly: that it was tried must be known after a crash.
+                    if matches!(debt.effect, Effect::CreateRoom) && !debt.tried {
+                        debt.tried = true;
+                        self.bridge.store.put_debt(&debt)?;
+                    }
+                    self.bridge.outbox.hand_out(lane, debt.id);
+                    self.requests.insert(debt.id, lane.clone());
+                    self.outputs.push(Output::Matrix(MatrixWork { id: WorkId::Debt(debt.id), call }));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A debt is paid, or nothing is left of it: the lane goes on.
+    pub(super) fn settle(&mut self, debt: &Debt) -> Result<(), StoreError> {
+        self.bridge.store.erase_debt(&debt.lane, debt.id);
+        let empty = self.bridge.store.next_debt(&debt.lane, None)?.is_none();
+        self.bridge.outbox.removed(&debt.lane, debt.id, empty);
+        Ok(())
+    }
+
+    fn due(&mut self, debt: &Debt) -> Result<Due, StoreError> {
+        let bot = self.bridge.homeserver.bot.clone();
+        let txn = self.bridge.wire_id(debt.id);
+        Ok(match (&debt.lane, &debt.effect) {
+            (Lane::Ghost(contact), effect) => {
+                let Some(user) = self.bridge.ghost(contact) else { return Ok(Due::Moot) };
+                match effect {
+                    Effect::RegisterGhost => Due::Call(MatrixCall::Register { localpart: user.localpart().to_owned() }),
+                    Effect::NameGhost { name } => Due::Call(MatrixCall::SetDisplayName { user, name: name.clone() }),
+                    Effect::PictureGhost { url } => Due::Call(MatrixCall::SetAvatar { user, url: url.clone() }),
+                    _ => Due::Moot,
+                }
+            }
+            (Lane::ToMatrix(portal), Effect::CreateRoom) => self.room_to_make(portal, debt)?,
+            (Lane::ToMatrix(portal), effect) => {
+                let Some(row) = self.bridge.store.portal(portal)? else { return Ok(Due::Moot) };
+                let Some(room) = row.room else { return Ok(Due::NotYet) };
+                let ghost = |contact: &crate::domain::BareJid| {
+                    self.bridge.ghost(&ContactKey { login: portal.login.clone(), contact: contact.clone() })
+                };
+                match effect {
+                    Effect::JoinRoom { ghost: who } => match ghost(who) {
+                        Some(user) => Due::Call(MatrixCall::Join { room, user }),
+                        None => Due::Moot,
+                    },
+                    Effect::InviteGhost { ghost: who } => match ghost(who) {
+                        Some(target) => Due::Call(MatrixCall::Invite { room, user: bot, target }),
+                        None => Due::Moot,
+                    },
+                    Effect::InviteOwner => match self.owner_of(&portal.login)? {
+                        Some(target) => Due::Call(MatrixCall::Invite { room, user: bot, target }),
+                        None => Due::Moot,
+                    },
+                    Effect::NameRoom { name } => Due::Call(MatrixCall::SetState {
+                        room,
+                        user: bot,
+                        kind: "m.room.name".to_owned(),
+                        key: String::new(),
+                        content: json!({ "name": name }).to_string(),
+                    }),
+                    Effect::SendEvent { sender, event, at, .. } => {
+                        let user = match sender {
+                            Sender::Bot => Some(bot),
+                            Sender::Ghost(who) => ghost(who),
+                        };
+                        match user {
+                            Some(user) => Due::Call(MatrixCall::Send {
+                                room,
+                                user,
+                                kind: event.kind.clone(),
+                                txn,
+                                content: self.marked(event, debt.id),
+                                at: *at,
+                            }),
+                            None => Due::Moot,
+                        }
+                    }
+                    _ => Due::Moot,
+                }
+            }
+            (Lane::Management(owner), effect) => match effect {
+                Effect::Say { notice, replaces } => {
+                    let row = self.bridge.store.management(owner)?;
+                    let Some(room) = row.room else { return Ok(Due::Moot) };
+                    let edits =
+                        replaces.as_ref().and_then(|key| row.notices.iter().rev().find(|(known, _)| known == key));
+                    let content = notice_content(notice, edits.map(|(_, event)| event.as_str()));
+                    self.notice_call(room, debt.id, content)
+                }
+                Effect::Reply { room, notice } => self.notice_call(room.clone(), debt.id, notice_content(notice, None)),
+                Effect::Redact { room, event } => {
+                    Due::Call(MatrixCall::Redact { room: room.clone(), user: bot, event: event.clone(), txn })
+                }
+                Effect::JoinInvited { room } => Due::Call(MatrixCall::Join { room: room.clone(), user: bot }),
+                Effect::CountMembers { room } => Due::Call(MatrixCall::CountMembers { room: room.clone(), user: bot }),
+                Effect::LeaveRoom { room, user } => {
+                    Due::Call(MatrixCall::Leave { room: room.clone(), user: user.clone() })
+                }
+                _ => Due::Moot,
+            },
+            (Lane::ToXmpp(_) | Lane::Login(_), _) => Due::NotYet,
+        })
+    }
+
+    fn notice_call(&self, room: OwnedRoomId, debt: DebtId, content: serde_json::Value) -> Due {
+        let event = MatrixEvent { kind: "m.room.message".to_owned(), content: content.to_string() };
+        Due::Call(MatrixCall::Send {
+            room,
+            user: self.bridge.homeserver.bot.clone(),
+            kind: event.kind.clone(),
+            txn: self.bridge.wire_id(debt),
+            content: self.marked(&event, debt),
+            at: None,
+        })
+    }
+
+    /// The content with our mark, by which the echo in a transaction is known.
+    fn marked(&self, event: &MatrixEvent, debt: DebtId) -> String {
+        match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&event.content) {
+            Ok(mut content) => {
+                content.insert(bridge_info::DEBT.to_owned(), json!(self.bridge.wire_id(debt)));
+                serde_json::Value::Object(content).to_string()
+            }
+            Err(_) => event.content.clone(),
+        }
+    }
+
+    fn room_to_make(&self, portal: &ContactKey, debt: &Debt) -> Result<Due, StoreError> {
+        let Some(login) = self.bridge.store.login(&portal.login)? else { return Ok(Due::Moot) };
+        if self.bridge.store.portal(portal)?.is_some_and(|row| row.room.is_some()) {
+            return Ok(Due::Moot);
+        }
+        let (Some(network), Some(ghost)) =
+            (self.bridge.settings.networks.get(&login.network), self.bridge.ghost(portal))
+        else {
+            return Ok(Due::Moot);
+        };
+        let state = bridge_info::state(&self.bridge, portal, &login, network)?;
+        let look_first = debt.tried.then(|| state.first().map(|(kind, key, _)| (kind.clone(), key.clone()))).flatten();
+        let bot = self.bridge.homeserver.bot.clone();
+        // Whoever makes the room has the power by the room version's own rule; the owner may rename it, and invite nobody.
+        let power_levels = json!({
+            "invite": 100, "kick": 100, "ban": 100, "state_default": 100, "redact": 50,
+            "events": { "m.room.name": 0, "m.room.avatar": 0, "m.room.topic": 0 },
+        });
+        Ok(Due::Call(MatrixCall::CreateRoom(Box::new(CreateRoom {
+            creator: bot,
+            invite: vec![login.owner.clone(), ghost],
+            name: self.bridge.display_name(portal)?,
+            state,
+            power_levels: power_levels.to_string(),
+            look_first,
+        }))))
+    }
+
+    fn pay_stream(&mut self, login: &LoginId, lane: &Lane) -> Result<(), StoreError> {
+        loop {
+            let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
+            if !live.caught_up() {
+                return Ok(());
+            }
+            if live.unconfirmed.len() >= WINDOW {
+                live.window_full = true;
+                return Ok(());
+            }
+            let Some(debt) = self.bridge.store.next_debt(lane, self.bridge.outbox.handed_out(lane))? else { break };
+            let id = self.bridge.wire_id(debt.id);
+            let stanza = match &debt.effect {
+                Effect::SendMessage(outgoing) => self.message_stanza(login, lane, outgoing, &id)?,
+                Effect::Subscribe { contact, kind } => Some(subscription::to_xmpp(*kind, contact, &id)),
+                _ => None,
+            };
+            let Some(stanza) = stanza else {
+                self.settle(&debt)?;
+                continue;
+            };
+            let Some(number) = self.send(login, stanza) else { return Ok(()) };
+            let what = Unconfirmed { lane: lane.clone(), debt: debt.id };
+            self.bridge.store.put_unconfirmed(login, number, &what)?;
+            self.bridge.outbox.hand_out(lane, debt.id);
+            if let Some(live) = self.lives.get_mut(login) {
+                live.unconfirmed.insert(number, (what.lane, what.debt));
+            }
+        }
+        self.confirm_by_ping(login)
+    }
+
+    fn message_stanza(
+        &mut self,
+        login: &LoginId,
+        lane: &Lane,
+        outgoing: &Outgoing,
+        id: &str,
+    ) -> Result<Option<minidom::Element>, StoreError> {
+        let (Lane::ToXmpp(contact), Some(row)) = (lane, self.bridge.store.login(login)?) else { return Ok(None) };
+        let states = self.knows_chat_states(contact)?;
+        let late = self.bridge.now.wall.since(outgoing.written) > DELAYED;
+        self.remember_said(contact, true, &outgoing.body, self.bridge.now.wall, Source::Matrix)?;
+        Ok(Some(message::to_xmpp(
+            outgoing,
+            &contact.contact,
+            id,
+            states,
+            late.then_some((outgoing.written, &row.account)),
+        )))
+    }
+
+    /// Where the server confirms nothing by itself, a ping after what was sent shows by its answer that it was read: a server
+    /// handles a stream in order (RFC 6120 section 10.1).
+    pub(super) fn confirm_by_ping(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        let Some(live) = self.lives.get(login) else { return Ok(()) };
+        let Some(session) = &live.session else { return Ok(()) };
+        let asked = live.questions.values().any(|pending| matches!(pending.question, Question::Delivery { .. }));
+        if session.management.is_some() || asked || live.unconfirmed.is_empty() || !live.caught_up() {
+            return Ok(());
+        }
+        self.ask(login, Question::Delivery { through: session.outbound })
+    }
+
+    /// The server has handled `h` stanzas of the session (XEP-0198 section 4; numbers are modulo 2^32).
+    pub(super) fn on_acked(&mut self, login: &LoginId, h: u32) -> Result<(), StoreError> {
+        let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
+        let sent = live.session.as_ref().map_or(0, |session| session.outbound);
+        if sent.wrapping_sub(h) > u32::MAX / 2 {
+            // More than was ever sent: nothing that such a server says of delivery can be used.
+            self.bridge.ignore("acknowledged more than was sent");
+            return Ok(());
+        }
+        let confirmed: Vec<u32> =
+            live.unconfirmed.keys().copied().filter(|number| h.wrapping_sub(*number) <= u32::MAX / 2).collect();
+        for number in confirmed {
+            let Some((lane, debt)) = self.lives.get_mut(login).and_then(|live| live.unconfirmed.remove(&number)) else {
+                continue;
+            };
+            self.bridge.store.erase_unconfirmed(login, number);
+            if let Some(debt) = self.bridge.store.debt(&lane, debt)? {
+                self.settle(&debt)?;
+            }
+        }
+        if let Some(live) = self.lives.get_mut(login)
+            && live.window_full
+            && live.unconfirmed.len() < WINDOW / 2
+        {
+            live.window_full = false;
+            let ours = login.clone();
+            self.bridge.outbox.wake_where(
+                |lane| matches!(lane, Lane::ToXmpp(ContactKey { login, .. }) | Lane::Login(login) if *login == ours),
+            );
+        }
+        Ok(())
+    }
+}
+
+fn notice_content(notice: &Notice, edits: Option<&str>) -> serde_json::Value {
+    let mut content = json!({ "msgtype": "m.notice", "body": notice.text });
+    if let Some(html) = &notice.html {
+        content["format"] = json!("org.matrix.custom.html");
+        content["formatted_body"] = json!(html);
+    }
+    let Some(event) = edits else { return content };
+    let mut edit = content.clone();
+    edit["body"] = json!(format!("* {}", notice.text));
+    edit["m.new_content"] = content;
+    edit["m.relates_to"] = json!({ "rel_type": "m.replace", "event_id": event });
+    edit
+}

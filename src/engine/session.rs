@@ -1,0 +1,452 @@
+//! A login's life on its stream: connect, come up fresh or resumed, catch up, go down, come back.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use minidom::Element;
+
+use super::{Carrier, Engine, Timer};
+use crate::{
+    bridge::{outbox::scatter, question::Question},
+    domain::{
+        BareJid, LoginId, Output, StreamId,
+        capability::Profile,
+        credentials::Credentials,
+        effect::{ContactKey, Lane},
+        stream::{ConnectOrder, Refusal, StreamEnd, StreamOrder, StreamReport, StreamUp},
+    },
+    store::{StoreError, session::Session},
+    translate::history::Archived,
+};
+
+/// Stanzas with debts that may be on their way on one stream.
+pub(super) const WINDOW: usize = 128;
+/// Milliseconds that a stream has to have been up for the next failure to count as the first.
+const STEADY: u64 = 60_000;
+const FIRST_PAUSE: u64 = 1_000;
+const LONGEST_PAUSE: u64 = 5 * 60_000;
+
+/// What a login's stream is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Between two connections.
+    #[default]
+    Down,
+    /// Connecting or signing in.
+    Connecting,
+    /// Up.
+    Up,
+}
+
+/// A question that waits for its answer.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub question: Question,
+    pub to: Option<String>,
+    pub deadline: u64,
+    /// What an archive has given so far.
+    pub results: Vec<Archived>,
+}
+
+/// What is known of a login beside the store. It can be lost at any time.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    pub phase: Phase,
+    pub stream: Option<StreamId>,
+    pub account: Option<BareJid>,
+    pub session: Option<Session>,
+    pub session_changed: bool,
+    pub questions: HashMap<String, Pending>,
+    pub next_question: u64,
+    pub up_since: u64,
+    pub failures: u32,
+    pub last_end: Option<StreamEnd>,
+    /// The owner was told of the trouble that lasts.
+    pub told: bool,
+    /// The token was renewed because of a refusal; the next refusal is final.
+    pub renewed: bool,
+    pub unconfirmed: BTreeMap<u32, (Lane, crate::domain::DebtId)>,
+    pub window_full: bool,
+    pub held: usize,
+    pub vcards: VecDeque<(BareJid, Option<String>)>,
+    pub histories: VecDeque<BareJid>,
+    pub import: super::upkeep::Import,
+    pub typing: HashMap<BareJid, super::upkeep::Typing>,
+    pub own_typing: HashSet<BareJid>,
+    pub shown: Option<crate::translate::presence::Shown>,
+}
+
+impl Live {
+    pub(super) fn caught_up(&self) -> bool {
+        self.phase == Phase::Up && self.session.as_ref().is_some_and(|session| session.caught_up)
+    }
+}
+
+impl Engine {
+    pub(super) fn profile_of(&self, login: &LoginId) -> Result<Option<Profile>, StoreError> {
+        let Some(row) = self.bridge.store.login(login)? else { return Ok(None) };
+        Ok(self.bridge.profile(&row.network).cloned())
+    }
+
+    pub(super) fn connect_in(&mut self, login: &LoginId, after: u64) -> Result<(), StoreError> {
+        self.lives.entry(login.clone()).or_default();
+        if after == 0 {
+            return self.connect(login);
+        }
+        self.set_timer(after, Timer::Connect(login.clone()));
+        Ok(())
+    }
+
+    /// Opens a stream for a login that has none, unless it is suspended.
+    pub(super) fn connect(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        let Some(row) = self.bridge.store.login(login)? else { return Ok(()) };
+        let live = self.lives.entry(login.clone()).or_default();
+        if row.suspended.is_some() || live.phase != Phase::Down {
+            return Ok(());
+        }
+        let Some(network) = self.bridge.settings.networks.get(&row.network) else {
+            return self.suspend_login(
+                login,
+                format!("the network \u{201c}{}\u{201d} is no longer configured on this bridge", row.network),
+            );
+        };
+        let Some(credentials) = self.bridge.store.credentials(login)? else {
+            return self.suspend_login(login, "its credentials are missing".to_owned());
+        };
+        let domain = network.domain.clone().unwrap_or_else(|| row.account.domain().to_owned());
+        let account = (!network.profile.token_decides_account).then(|| row.account.clone());
+        if self.renew_if_due(login, &row, &credentials)? {
+            return Ok(());
+        }
+        let session = self.bridge.store.session(login)?;
+        let unconfirmed = self.bridge.store.unconfirmed(login)?;
+        let held = self.bridge.store.held(login)?.len();
+        let order = ConnectOrder {
+            network: row.network,
+            account,
+            domain,
+            resource: row.resource,
+            credentials,
+            resume: session.as_ref().and_then(Session::resume),
+            delay: 0,
+        };
+        let stream = self.bridge.store.take_stream_id()?;
+        let live = self.lives.entry(login.clone()).or_default();
+        live.phase = Phase::Connecting;
+        live.stream = Some(stream);
+        live.account = Some(row.account);
+        live.session = session;
+        live.unconfirmed = unconfirmed.into_iter().map(|(number, what)| (number, (what.lane, what.debt))).collect();
+        live.held = held;
+        self.streams.insert(stream, Carrier::Login(login.clone()));
+        self.order(stream, StreamOrder::Connect(Box::new(order)));
+        Ok(())
+    }
+
+    pub(super) fn on_report(&mut self, stream: StreamId, report: StreamReport) -> Result<(), StoreError> {
+        match self.streams.get(&stream) {
+            None => Ok(()),
+            Some(Carrier::Candidate(_)) => self.on_candidate(stream, report),
+            Some(Carrier::Login(login)) => {
+                let login = login.clone();
+                match report {
+                    StreamReport::Up(up) => self.on_up(&login, stream, *up),
+                    StreamReport::Stanza(stanza) => self.on_stanza(&login, &stanza),
+                    StreamReport::Acked(h) => self.on_acked(&login, h),
+                    StreamReport::Down(end) => self.on_down(&login, stream, end),
+                }
+            }
+        }
+    }
+
+    fn on_up(&mut self, login: &LoginId, stream: StreamId, up: StreamUp) -> Result<(), StoreError> {
+        let Some(row) = self.bridge.store.login(login)? else { return Ok(()) };
+        if up.account != row.account {
+            self.order(stream, StreamOrder::Close);
+            self.streams.remove(&stream);
+            return self
+                .suspend_login(login, format!("the server signed it in as {} instead of {}", up.account, row.account));
+        }
+        if let Some(keep) = &up.keep {
+            self.bridge.store.put_credentials(login, keep)?;
+        }
+        self.come_up(login, stream, &up)
+    }
+
+    /// A stream is up for a login: take the session up again, or begin a new one.
+    pub(super) fn come_up(&mut self, login: &LoginId, stream: StreamId, up: &StreamUp) -> Result<(), StoreError> {
+        let uptime = self.bridge.now.uptime;
+        let live = self.lives.entry(login.clone()).or_default();
+        live.phase = Phase::Up;
+        live.stream = Some(stream);
+        live.account = Some(up.account.clone());
+        live.up_since = uptime;
+        live.last_end = None;
+        live.told = false;
+        live.renewed = false;
+        live.questions.clear();
+        live.vcards.clear();
+        live.histories.clear();
+        live.own_typing.clear();
+        let resumed = match (up.resumed, &mut live.session) {
+            (Some(h), Some(session)) => {
+                session.stream = stream;
+                live.session_changed = true;
+                Some(h)
+            }
+            _ => None,
+        };
+        if let Some(h) = resumed {
+            self.on_acked(login, h)?;
+            self.take_back_unconfirmed(login)?;
+            if let Some(session) = self.lives.get_mut(login).and_then(|live| live.session.as_mut()) {
+                session.outbound = h;
+            }
+            if self.lives.get(login).is_some_and(Live::caught_up) {
+                return self.settle_in(login);
+            }
+            return self.begin_catch_up(login, up.roster_versioning);
+        }
+        if let Some(h) = up.failed_h {
+            self.on_acked(login, h)?;
+        }
+        self.take_back_unconfirmed(login)?;
+        let live = self.lives.entry(login.clone()).or_default();
+        live.shown = None;
+        live.session = Some(Session {
+            stream,
+            bound: stream,
+            resource: up.resource.clone(),
+            management: up.management.clone(),
+            inbound: 0,
+            outbound: 0,
+            max_bytes: up.max_bytes,
+            caught_up: false,
+            archive: false,
+        });
+        live.session_changed = true;
+        self.begin_catch_up(login, up.roster_versioning)
+    }
+
+    /// Asks for all that must be known before anything is said: roster, abilities, archive, what the server kept.
+    fn begin_catch_up(&mut self, login: &LoginId, versioning: bool) -> Result<(), StoreError> {
+        let Some(profile) = self.profile_of(login)? else { return Ok(()) };
+        if !versioning && let Some(mut row) = self.bridge.store.login(login)? {
+            row.roster_version = None;
+            self.bridge.store.put_login(&row)?;
+        }
+        self.ask(login, Question::Roster)?;
+        if profile.discovers {
+            self.ask(login, Question::ServerFeatures)?;
+            self.ask(login, Question::AccountFeatures)?;
+        }
+        Ok(())
+    }
+
+    /// A question of the catch-up was answered: what follows from that, and whether it was the last.
+    pub(super) fn after_answer(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        let Some(live) = self.lives.get(login) else { return Ok(()) };
+        if live.phase != Phase::Up || live.caught_up() || live.session.is_none() {
+            return Ok(());
+        }
+        let waiting = |wanted: fn(&Question) -> bool| live.questions.values().any(|pending| wanted(&pending.question));
+        if waiting(|q| matches!(q, Question::Roster | Question::ServerFeatures | Question::AccountFeatures)) {
+            return Ok(());
+        }
+        if live.shown.is_none() {
+            // Who is there is said once the roster is known (RFC 6121 section 4.2). The server now sends what it kept; the
+            // answer to a ping sent after it says that all has come.
+            self.show_presence(login)?;
+            let archive =
+                self.lives.get(login).and_then(|live| live.session.as_ref()).is_some_and(|session| session.archive);
+            if archive {
+                self.begin_archive(login)?;
+            }
+            return self.ask(login, Question::Barrier);
+        }
+        if waiting(|q| matches!(q, Question::Barrier | Question::NewestArchived | Question::CatchUp { .. })) {
+            return Ok(());
+        }
+        if let Some(session) = self.lives.get_mut(login).and_then(|live| {
+            live.session_changed = true;
+            live.session.as_mut()
+        }) {
+            session.caught_up = true;
+        }
+        self.forget_stale_presence(login)?;
+        self.release_held(login)?;
+        self.settle_in(login)
+    }
+
+    fn begin_archive(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        let Some(row) = self.bridge.store.login(login)? else { return Ok(()) };
+        if row.archive_after.is_none() && self.bridge.store.portals(login)?.is_empty() {
+            // The first sign-in: rooms get their history each; what comes later is counted from here.
+            return self.ask(login, Question::NewestArchived);
+        }
+        self.ask(login, Question::CatchUp { after: row.archive_after, since: row.made, fetched: 0, newest: false })
+    }
+
+    /// The stream is up and caught up: pay what is owed, and go on with what takes time.
+    fn settle_in(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        if self.lives.get(login).is_some_and(|live| live.failures > 0 && live.shown.is_none()) {
+            self.show_presence(login)?;
+        }
+        self.show_all_presence(login)?;
+        self.queue_import(login)?;
+        self.queue_histories(login)?;
+        let ours = login.clone();
+        self.bridge.outbox.wake_where(
+            |lane| matches!(lane, Lane::ToXmpp(ContactKey { login, .. }) | Lane::Login(login) if *login == ours),
+        );
+        Ok(())
+    }
+
+    fn on_down(&mut self, login: &LoginId, stream: StreamId, end: StreamEnd) -> Result<(), StoreError> {
+        self.streams.remove(&stream);
+        let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
+        if live.stream != Some(stream) {
+            return Ok(());
+        }
+        let steady = live.phase == Phase::Up && self.bridge.now.uptime.saturating_sub(live.up_since) >= STEADY;
+        live.phase = Phase::Down;
+        live.stream = None;
+        live.questions.clear();
+        live.own_typing.clear();
+        live.failures = if steady { 1 } else { live.failures.saturating_add(1) };
+        live.last_end = Some(end.clone());
+        let failures = live.failures;
+        self.stop_all_typing(login)?;
+        // What is on its way is taken back when the next stream says what arrived.
+        match &end {
+            StreamEnd::Closed => return Ok(()),
+            StreamEnd::Refused(Refusal::Temporary) => {}
+            StreamEnd::Refused(_) => return self.on_refused(login, &end),
+            StreamEnd::KeysOutdated | StreamEnd::NoCommonMechanism { .. } => {
+                return self.suspend_login(login, end.to_string());
+            }
+            StreamEnd::Certificate { .. } | StreamEnd::ServerNotVerified { .. } | StreamEnd::NotXmpp { .. } => {
+                self.tell_trouble(login, &end)?
+            }
+            StreamEnd::UnknownHost { .. }
+            | StreamEnd::Unreachable { .. }
+            | StreamEnd::Tls { .. }
+            | StreamEnd::BindRefused { .. }
+            | StreamEnd::TooManyRedirects
+            | StreamEnd::StreamError { .. }
+            | StreamEnd::TimedOut { .. }
+            | StreamEnd::Lost { .. } => {}
+        }
+        let pause = FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_PAUSE);
+        let conflict = matches!(&end, StreamEnd::StreamError { condition, .. } if condition == "conflict");
+        let pause = if conflict { pause.max(60_000) } else { pause };
+        let spread = scatter(stream.0 ^ self.bridge.now.uptime) % (pause / 2).max(1);
+        self.connect_in(login, pause / 2 + spread)
+    }
+
+    fn on_refused(&mut self, login: &LoginId, end: &StreamEnd) -> Result<(), StoreError> {
+        let renewed = self.lives.get(login).is_some_and(|live| live.renewed);
+        if let Some(Credentials::OAuth(tokens)) = self.bridge.store.credentials(login)?
+            && let Some(refresh) = tokens.refresh
+            && !renewed
+        {
+            if let Some(live) = self.lives.get_mut(login) {
+                live.renewed = true;
+            }
+            return self.renew(login, refresh);
+        }
+        self.suspend_login(login, end.to_string())
+    }
+
+    /// Tells the owner once of a trouble that time alone may not mend; the login goes on trying.
+    fn tell_trouble(&mut self, login: &LoginId, end: &StreamEnd) -> Result<(), StoreError> {
+        let (Some(row), Some(live)) = (self.bridge.store.login(login)?, self.lives.get_mut(login)) else {
+            return Ok(());
+        };
+        if std::mem::replace(&mut live.told, true) {
+            return Ok(());
+        }
+        self.bridge.say(&row.owner, format!("{} is not connected: {end}. I go on trying.", row.account))
+    }
+
+    /// Ends a login's connecting until its owner signs in again, and tells them why.
+    pub(super) fn suspend_login(&mut self, login: &LoginId, why: String) -> Result<(), StoreError> {
+        let Some(mut row) = self.bridge.store.login(login)? else { return Ok(()) };
+        let command = match self.bridge.profile(&row.network) {
+            Some(profile) if profile.token_decides_account => format!("login {}", row.network),
+            _ => format!("login {} {}", row.network, row.account),
+        };
+        self.bridge.say(
+            &row.owner,
+            format!(
+                "{} is signed out: {why}. Please sign in again with `{command}`; what you write meanwhile waits.",
+                row.account
+            ),
+        )?;
+        row.suspended = Some(why);
+        self.bridge.store.put_login(&row)
+    }
+
+    /// Sends a stanza on a login's stream, counted. `None` if the stream is not up.
+    pub(super) fn send(&mut self, login: &LoginId, stanza: Element) -> Option<u32> {
+        let live = self.lives.get_mut(login)?;
+        if live.phase != Phase::Up {
+            return None;
+        }
+        let (stream, session) = (live.stream?, live.session.as_mut()?);
+        session.outbound = session.outbound.wrapping_add(1);
+        live.session_changed = true;
+        let number = session.outbound;
+        if let Some(Output::Stream { stream: last, order: StreamOrder::Send(batch) }) = self.outputs.last_mut()
+            && *last == stream
+        {
+            batch.push(stanza);
+        } else {
+            self.order(stream, StreamOrder::Send(vec![stanza]));
+        }
+        Some(number)
+    }
+
+    /// The sessions that changed, into the store; their counts of handled stanzas may be acknowledged after the commit.
+    pub(super) fn write_sessions(&mut self) -> Result<(), StoreError> {
+        for (login, live) in &mut self.lives {
+            if !std::mem::take(&mut live.session_changed) {
+                continue;
+            }
+            if let Some(session) = &live.session {
+                self.bridge.store.put_session(login, session)?;
+                if session.management.is_some()
+                    && live.phase == Phase::Up
+                    && let Some(stream) = live.stream
+                {
+                    self.outputs.push(Output::Stream { stream, order: StreamOrder::Ack(session.inbound) });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The process ends: streams stay resumable where they can be resumed, and are closed where not.
+    pub(super) fn suspend(&mut self) {
+        let streams: Vec<(StreamId, bool)> = self
+            .lives
+            .values()
+            .filter_map(|live| {
+                Some((live.stream?, live.session.as_ref().is_some_and(|session| session.resume().is_some())))
+            })
+            .collect();
+        for (stream, resumable) in streams {
+            self.order(stream, if resumable { StreamOrder::Suspend } else { StreamOrder::Close });
+        }
+        self.timers.clear();
+    }
+
+    fn take_back_unconfirmed(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
+        live.window_full = false;
+        for (number, (lane, _)) in std::mem::take(&mut live.unconfirmed) {
+            self.bridge.store.erase_unconfirmed(login, number);
+            self.bridge.outbox.take_back(&lane);
+        }
+        Ok(())
+    }
+}

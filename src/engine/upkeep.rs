@@ -1,0 +1,443 @@
+//! What goes on beside the talk: roster and rooms at their pace, vCards, contacts' presence, typing.
+
+use std::collections::VecDeque;
+
+use minidom::Element;
+
+use super::{Engine, Timer, session::Phase};
+use crate::{
+    bridge::{ghost::contact_of, question::Question},
+    domain::{
+        BareJid, LoginId, Output,
+        effect::{ContactKey, Effect, Lane, Notice, Sender},
+        output::Ephemeral,
+    },
+    store::{StoreError, contact::VCardState},
+    translate::{
+        chat_state::{self, ChatState},
+        discovery, failure, presence, roster,
+        stanza::Stanza,
+        subscription::{self, Said},
+        vcard::{self, Announced, Photo},
+    },
+};
+
+/// How long the homeserver shows a ghost typing, in milliseconds.
+const TYPING: u64 = 30_000;
+/// When it is shown again, while the contact has said nothing else.
+const RENEW: u64 = 20_000;
+/// When a contact that said nothing else is no longer believed to type.
+const TYPING_ENDS: u64 = 180_000;
+/// vCards asked for at once.
+const VCARDS: usize = 2;
+/// Progress is told at most this often, in milliseconds.
+const TELL: u64 = 1_000;
+
+/// A ghost that types.
+#[derive(Debug)]
+pub(super) struct Typing {
+    since: u64,
+}
+
+/// Contacts that get their ghosts and rooms one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Import {
+    waiting: VecDeque<BareJid>,
+    total: usize,
+    made: usize,
+    told: Option<u64>,
+    running: bool,
+}
+
+impl Engine {
+    /// A roster, or a push of one item.
+    pub(super) fn on_roster(&mut self, login: &LoginId, query: &Element, push: bool) -> Result<(), StoreError> {
+        let told = roster::from_xmpp(query);
+        for _ in 0..told.skipped {
+            self.bridge.ignore("roster item with an invalid address");
+        }
+        let mut gone: Vec<BareJid> = Vec::new();
+        if !push {
+            let listed: std::collections::HashSet<&BareJid> = told.items.iter().map(|item| &item.contact).collect();
+            gone = self
+                .bridge
+                .store
+                .contacts(login)?
+                .into_iter()
+                .filter(|(contact, row)| row.on_roster && !listed.contains(contact))
+                .map(|(contact, _)| contact)
+                .collect();
+        }
+        for item in &told.items {
+            if item.removed {
+                gone.push(item.contact.clone());
+                continue;
+            }
+            let contact = contact_of(login, &item.contact);
+            let mut row = self.bridge.contact(&contact)?;
+            row.on_roster = true;
+            row.roster_name.clone_from(&item.name);
+            row.sees = item.sees;
+            self.bridge.store.put_contact(&contact, &row)?;
+            self.bridge.name_ghost(&contact)?;
+        }
+        for contact in gone {
+            let contact = contact_of(login, &contact);
+            let mut row = self.bridge.contact(&contact)?;
+            if !std::mem::replace(&mut row.on_roster, false) {
+                continue;
+            }
+            self.bridge.store.put_contact(&contact, &row)?;
+            if self.bridge.store.portal(&contact)?.is_some() {
+                let text = "This contact was removed from your contact list. What was said stays here.";
+                self.bridge.owe_event(&contact, Sender::Bot, failure::to_matrix(text, None), None, Vec::new())?;
+            }
+        }
+        if let Some(mut row) = self.bridge.store.login(login)?
+            && told.version.is_some()
+            && row.roster_version != told.version
+        {
+            row.roster_version = told.version;
+            self.bridge.store.put_login(&row)?;
+        }
+        if push { self.queue_import(login) } else { Ok(()) }
+    }
+
+    /// Which contacts have no ghost or room yet: they get them at the configured pace.
+    pub(super) fn queue_import(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        if !self.lives.get(login).is_some_and(super::session::Live::caught_up) {
+            return Ok(());
+        }
+        let rooms = self.bridge.settings.rooms_for_contacts;
+        let mut waiting = VecDeque::new();
+        let mut vcards = VecDeque::new();
+        for (contact, row) in self.bridge.store.contacts(login)? {
+            if !row.on_roster {
+                continue;
+            }
+            let key = contact_of(login, &contact);
+            let there = if rooms {
+                self.bridge.store.portal(&key)?.is_some()
+            } else {
+                row.ghost != crate::store::contact::GhostState::None
+            };
+            if row.vcard == VCardState::Unknown
+                || row.announced_photo.is_some() && row.vcard != VCardState::Fetched(row.announced_photo.clone())
+            {
+                vcards.push_back((contact.clone(), row.announced_photo.clone()));
+            }
+            if !there {
+                waiting.push_back(contact);
+            }
+        }
+        let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
+        live.vcards = vcards;
+        let idle = live.import.waiting.is_empty();
+        let unfinished = live.import.total.saturating_sub(live.import.made);
+        live.import.total = if idle && unfinished == 0 { waiting.len() } else { live.import.made + waiting.len() };
+        if idle && unfinished == 0 {
+            live.import.made = 0;
+        }
+        live.import.waiting = waiting;
+        self.next_vcard(login)?;
+        if self.lives.get(login).is_some_and(|live| !live.import.running && !live.import.waiting.is_empty()) {
+            self.import_next(login)?;
+        }
+        Ok(())
+    }
+
+    /// The next contact gets its ghost and room.
+    pub(super) fn import_next(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        let rooms = self.bridge.settings.rooms_for_contacts;
+        let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
+        let Some(contact) = live.import.waiting.pop_front() else {
+            live.import.running = false;
+            return Ok(());
+        };
+        live.import.running = true;
+        let contact = contact_of(login, &contact);
+        let new =
+            if rooms { self.bridge.ensure_portal(&contact)? } else { self.bridge.ensure_ghost(&contact)?.is_some() };
+        if !rooms || !new {
+            self.count_import(login, 1)?;
+        }
+        let pace = if rooms { 1_000 / u64::from(self.bridge.settings.rooms_per_second.max(1)) } else { 50 };
+        self.set_timer(pace, Timer::Import(login.clone()));
+        Ok(())
+    }
+
+    /// A portal's room is there.
+    pub(super) fn room_made(&mut self, portal: &ContactKey) -> Result<(), StoreError> {
+        self.count_import(&portal.login, 1)
+    }
+
+    fn count_import(&mut self, login: &LoginId, made: usize) -> Result<(), StoreError> {
+        let uptime = self.bridge.now.uptime;
+        let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
+        let import = &mut live.import;
+        if import.made >= import.total {
+            return Ok(());
+        }
+        import.made += made;
+        let (made, total) = (import.made, import.total);
+        let finished = made >= total;
+        if !finished && import.told.is_some_and(|told| uptime.saturating_sub(told) < TELL) {
+            return Ok(());
+        }
+        import.told = Some(uptime);
+        let Some(row) = self.bridge.store.login(login)? else { return Ok(()) };
+        let text = if finished {
+            format!("{}: all {total} contacts are here.", row.account)
+        } else {
+            format!("{}: {made} of {total} contacts", row.account)
+        };
+        self.bridge.say_notice(&row.owner, Notice::plain(text), Some(format!("import {login}")))
+    }
+
+    /// The next vCards are asked for.
+    pub(super) fn next_vcard(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        while let Some(live) = self.lives.get_mut(login) {
+            let asked =
+                live.questions.values().filter(|pending| matches!(pending.question, Question::VCard { .. })).count();
+            if asked >= VCARDS || live.phase != Phase::Up {
+                break;
+            }
+            let Some((contact, hash)) = live.vcards.pop_front() else { break };
+            self.ask(login, Question::VCard { contact, hash })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_vcard(
+        &mut self,
+        contact: &ContactKey,
+        hash: Option<String>,
+        answer: Option<&Element>,
+    ) -> Result<(), StoreError> {
+        let mut row = self.bridge.contact(contact)?;
+        row.vcard = VCardState::Fetched(hash);
+        let card = answer.map(vcard::from_xmpp);
+        if let Some(card) = &card {
+            row.nickname.clone_from(&card.nickname);
+            row.full_name.clone_from(&card.full_name);
+        }
+        self.bridge.store.put_contact(contact, &row)?;
+        self.bridge.name_ghost(contact)?;
+        match card.map(|card| card.photo) {
+            Some(Photo::Picture { mime, hash, bytes }) => self.bridge.picture_ghost(contact, hash, mime, bytes),
+            Some(Photo::None) => self.bridge.unpicture_ghost(contact),
+            Some(Photo::Unusable) => {
+                self.bridge.ignore("photo of an unknown kind or size");
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A contact's presence, or something about a subscription.
+    pub(super) fn on_presence(&mut self, login: &LoginId, element: &Element) -> Result<(), StoreError> {
+        let Some(account) = self.lives.get(login).and_then(|live| live.account.clone()) else { return Ok(()) };
+        let mut stanza = Stanza::read(element);
+        let Some(from) = stanza.from.clone().filter(|from| from.bare != account) else { return Ok(()) };
+        let contact = contact_of(login, &from.bare);
+        if let Some(said) = subscription::from_xmpp(&mut stanza) {
+            return self.on_subscription(&contact, said);
+        }
+        if !matches!(stanza.kind.as_str(), "" | "unavailable") {
+            self.bridge.ignore("presence of a type that is not used");
+            return Ok(());
+        }
+        let Some(mut row) = self.bridge.store.contact(&contact)?.filter(|row| row.on_roster) else {
+            self.bridge.ignore("presence of a stranger");
+            return Ok(());
+        };
+        let Some(bound) = self.lives.get(login).and_then(|live| live.session.as_ref()).map(|session| session.bound)
+        else {
+            return Ok(());
+        };
+        let announced = vcard::take_announced(&mut stanza);
+        let read = presence::from_xmpp(&mut stanza, from.resource.as_deref().unwrap_or_default());
+        let caps = match &read {
+            presence::Presence::Available(client) => client.caps.clone(),
+            presence::Presence::Unavailable => None,
+        };
+        let known = self.bridge.store.resources(&contact)?;
+        let before = known.as_ref().map(|row| presence::to_matrix(&row.list, self.busy));
+        let merged = presence::merge(known, bound, from.resource.as_deref().unwrap_or_default(), read);
+        let after = presence::to_matrix(&merged.list, self.busy);
+        let offline = merged.list.is_empty();
+        self.bridge.store.put_resources(&contact, &merged)?;
+        if before.as_ref() != Some(&after) && !(before.is_none() && offline) {
+            self.show_contact_presence(&contact)?;
+        }
+        if offline {
+            self.ghost_types(&contact, false)?;
+        }
+        if let Some(caps) = caps
+            && self.bridge.store.caps_chat_states(&caps)?.is_none()
+        {
+            self.ask_caps(login, &from.to_text(), caps, &from.bare)?;
+        }
+        let announced = match announced {
+            Announced::Nothing => return Ok(()),
+            Announced::NoPhoto => String::new(),
+            Announced::Hash(hash) => hash,
+        };
+        if row.announced_photo.as_ref() == Some(&announced) {
+            return Ok(());
+        }
+        let fetched =
+            row.vcard == VCardState::Fetched(Some(announced.clone())) || row.shown_photo.as_ref() == Some(&announced);
+        row.announced_photo = Some(announced.clone());
+        self.bridge.store.put_contact(&contact, &row)?;
+        if announced.is_empty() {
+            return self.bridge.unpicture_ghost(&contact);
+        }
+        if !fetched && let Some(live) = self.lives.get_mut(login) {
+            live.vcards.retain(|(waiting, _)| *waiting != from.bare);
+            live.vcards.push_back((from.bare, Some(announced)));
+            if live.caught_up() {
+                self.next_vcard(login)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_caps(&mut self, login: &LoginId, client: &str, caps: String, contact: &BareJid) -> Result<(), StoreError> {
+        // One client is asked for all that have the same capabilities, and only a few at a time.
+        const AT_ONCE: usize = 8;
+        let Some(live) = self.lives.get(login) else { return Ok(()) };
+        let asked = live.questions.values().filter(|pending| matches!(&pending.question, Question::Caps { .. }));
+        let same = live
+            .questions
+            .values()
+            .any(|pending| matches!(&pending.question, Question::Caps { caps: known, .. } if *known == caps));
+        if same || asked.count() >= AT_ONCE {
+            return Ok(());
+        }
+        self.ask(login, Question::Caps { client: client.to_owned(), caps, contact: contact.clone() })
+    }
+
+    pub(super) fn on_caps(
+        &mut self,
+        login: &LoginId,
+        contact: &BareJid,
+        caps: &str,
+        answer: Option<&Element>,
+    ) -> Result<(), StoreError> {
+        let Some(answer) = answer else { return Ok(()) };
+        let knows = discovery::has_feature(answer, chat_state::NS);
+        if discovery::is_verified(answer, caps) {
+            return self.bridge.store.put_caps_chat_states(caps, knows);
+        }
+        // An answer that does not fit the hash speaks for nobody but this contact (XEP-0115 section 5.4).
+        let key = contact_of(login, contact);
+        let mut row = self.bridge.contact(&key)?;
+        if knows && !row.chat_states {
+            row.chat_states = true;
+            self.bridge.store.put_contact(&key, &row)?;
+        }
+        Ok(())
+    }
+
+    fn on_subscription(&mut self, contact: &ContactKey, said: Said) -> Result<(), StoreError> {
+        let Some(login) = self.bridge.store.login(&contact.login)? else { return Ok(()) };
+        let mut row = self.bridge.contact(contact)?;
+        match said {
+            Said::Asks { nick, text } => {
+                if row.asks {
+                    return Ok(());
+                }
+                row.asks = true;
+                if row.nickname.is_none() {
+                    row.nickname.clone_from(&nick);
+                }
+                self.bridge.store.put_contact(contact, &row)?;
+                let notice = subscription::notice(&contact.contact, &login.account, nick.as_deref(), text.as_deref());
+                self.bridge.say(&login.owner, notice)
+            }
+            Said::Accepted => self
+                .bridge
+                .say(&login.owner, format!("{} has accepted you: you see each other's presence now.", contact.contact)),
+            Said::Refused => {
+                if row.sees {
+                    self.bridge
+                        .say(&login.owner, format!("{} no longer shows you their presence.", contact.contact))?;
+                }
+                Ok(())
+            }
+            Said::Left => Ok(()),
+        }
+    }
+
+    pub(super) fn decide(&mut self, contact: &ContactKey, accept: bool) -> Result<(), StoreError> {
+        use crate::domain::effect::Subscription::{Subscribe, Subscribed, Unsubscribed};
+        let mut row = self.bridge.contact(contact)?;
+        row.asks = false;
+        let sees = row.sees;
+        self.bridge.store.put_contact(contact, &row)?;
+        let lane = Lane::Login(contact.login.clone());
+        let who = contact.contact.clone();
+        self.bridge.owe(
+            lane.clone(),
+            Effect::Subscribe { contact: who.clone(), kind: if accept { Subscribed } else { Unsubscribed } },
+        )?;
+        if accept && !sees {
+            self.bridge.owe(lane, Effect::Subscribe { contact: who, kind: Subscribe })?;
+        }
+        Ok(())
+    }
+
+    /// A contact's chat state: the ghost types, or does not.
+    pub(super) fn on_chat_state(&mut self, contact: &ContactKey, state: ChatState) -> Result<(), StoreError> {
+        let Some(mut row) = self.bridge.store.contact(contact)? else { return Ok(()) };
+        if !row.chat_states {
+            row.chat_states = true;
+            self.bridge.store.put_contact(contact, &row)?;
+        }
+        self.ghost_types(contact, chat_state::to_matrix(state))
+    }
+
+    fn ghost_types(&mut self, contact: &ContactKey, types: bool) -> Result<(), StoreError> {
+        if !types {
+            return self.stop_typing(contact);
+        }
+        let uptime = self.bridge.now.uptime;
+        let Some(live) = self.lives.get_mut(&contact.login) else { return Ok(()) };
+        live.typing.insert(contact.contact.clone(), Typing { since: uptime });
+        self.show_typing(contact)
+    }
+
+    fn show_typing(&mut self, contact: &ContactKey) -> Result<(), StoreError> {
+        let room = self.bridge.store.portal(contact)?.and_then(|portal| portal.room);
+        if let (Some(room), Some(user)) = (room, self.bridge.ghost(contact)) {
+            self.outputs.push(Output::Now(Ephemeral::Typing { room, user, timeout: Some(TYPING) }));
+            self.timers.retain(|(_, timer)| !matches!(timer, Timer::Typing(typing) if typing == contact));
+            self.set_timer(RENEW, Timer::Typing(contact.clone()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn renew_typing(&mut self, contact: &ContactKey) -> Result<(), StoreError> {
+        let uptime = self.bridge.now.uptime;
+        let since = self
+            .lives
+            .get(&contact.login)
+            .and_then(|live| live.typing.get(&contact.contact))
+            .map(|typing| typing.since);
+        match since {
+            Some(since) if uptime.saturating_sub(since) < TYPING_ENDS => self.show_typing(contact),
+            Some(_) => self.stop_typing(contact),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn stop_all_typing(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        let typing: Vec<BareJid> =
+            self.lives.get(login).map(|live| live.typing.keys().cloned().collect()).unwrap_or_default();
+        for contact in typing {
+            self.stop_typing(&contact_of(login, &contact))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+//! Table debt: the outbox. A lane is a range, in the order in which its debts were made.
+
+use super::{
+    Store, StoreError,
+    key::{Key, Table},
+};
+use crate::domain::{
+    DebtId, LoginId,
+    effect::{Debt, Lane},
+};
+
+fn lane_key(lane: &Lane) -> Key {
+    let key = Key::of(Table::Debt);
+    match lane {
+        Lane::ToMatrix(c) => key.byte(b'm').login(&c.login).text(c.contact.as_str()),
+        Lane::ToXmpp(c) => key.byte(b'x').login(&c.login).text(c.contact.as_str()),
+        Lane::Ghost(c) => key.byte(b'g').login(&c.login).text(c.contact.as_str()),
+        Lane::Login(login) => key.byte(b'l').login(login),
+        Lane::Management(owner) => key.byte(b'o').text(owner.as_str()),
+    }
+}
+
+fn key(lane: &Lane, id: DebtId) -> Vec<u8> {
+    lane_key(lane).number(id.0).done()
+}
+
+impl Store {
+    /// A debt.
+    pub fn debt(&self, lane: &Lane, id: DebtId) -> Result<Option<Debt>, StoreError> {
+        self.row(&key(lane, id))
+    }
+
+    /// Writes a debt.
+    pub fn put_debt(&mut self, debt: &Debt) -> Result<(), StoreError> {
+        self.write(key(&debt.lane, debt.id), debt)
+    }
+
+    /// A debt is paid, or given up.
+    pub fn erase_debt(&mut self, lane: &Lane, id: DebtId) {
+        self.erase(key(lane, id));
+    }
+
+    /// The first debt of a lane after the given one.
+    pub fn next_debt(&self, lane: &Lane, after: Option<DebtId>) -> Result<Option<Debt>, StoreError> {
+        let prefix = lane_key(lane).done();
+        let after = after.map(|id| key(lane, id));
+        Ok(self.first_rows(&prefix, after.as_deref(), 1)?.pop().map(|(_, debt)| debt))
+    }
+
+    /// Every debt, read once at start.
+    pub fn debts(&self) -> Result<Vec<Debt>, StoreError> {
+        Ok(self.rows(&Key::of(Table::Debt).done())?.into_iter().map(|(_, debt)| debt).collect())
+    }
+
+    /// How many messages to contacts a login has not sent yet.
+    pub fn waiting_for(&self, login: &LoginId) -> Result<usize, StoreError> {
+        Ok(self.rows::<Debt>(&Key::of(Table::Debt).byte(b'x').login(login).done())?.len())
+    }
+
+    /// Gives up every debt of a login (logout), and says which lanes they stood in.
+    pub fn erase_debts(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        for lane in [b'm', b'x', b'g', b'l'] {
+            self.erase_all(&Key::of(Table::Debt).byte(lane).login(login).done())?;
+        }
+        Ok(())
+    }
+}

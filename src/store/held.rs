@@ -1,0 +1,48 @@
+//! Table held: messages that were read but wait until history is in, so that history comes first.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Store, StoreError,
+    key::{Key, Table, last_number},
+    portal::Source,
+};
+use crate::domain::{LoginId, Timestamp};
+
+/// How many messages a login holds at most; then what is held goes out, in order, though history may still be coming.
+pub const HELD_PER_LOGIN: usize = 10_000;
+
+/// A message that waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The stanza, as XML.
+    pub stanza: String,
+    /// How it came.
+    pub source: Source,
+    /// The archive's stamp, or when it was read.
+    pub at: Timestamp,
+    /// The archive's id of it.
+    pub archive_id: Option<String>,
+}
+
+impl Store {
+    /// Holds a message.
+    pub fn hold(&mut self, login: &LoginId, held: &Held) -> Result<(), StoreError> {
+        let number = self.take_row_number()?;
+        self.write(Key::of(Table::Held).login(login).number(number).done(), held)
+    }
+
+    /// What a login holds, oldest first.
+    pub fn held(&self, login: &LoginId) -> Result<Vec<(u64, Held)>, StoreError> {
+        Ok(self
+            .rows(&Key::of(Table::Held).login(login).done())?
+            .into_iter()
+            .map(|(key, held)| (last_number(&key), held))
+            .collect())
+    }
+
+    /// Lets go of one.
+    pub fn release(&mut self, login: &LoginId, number: u64) {
+        self.erase(Key::of(Table::Held).login(login).number(number).done());
+    }
+}

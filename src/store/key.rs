@@ -1,0 +1,108 @@
+//! How keys are written. A new table is a new letter here.
+
+use crate::domain::LoginId;
+
+/// A key in the making.
+pub struct Key(Vec<u8>);
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $name:ident = $letter:literal, $text:literal;)*) => {
+        /// The tables, each by the letter that its keys begin with.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Table { $($(#[$doc])* $name = $letter,)* }
+
+        /// The name of a key's table, for messages.
+        pub fn table_name(key: &[u8]) -> &'static str {
+            match key.first() {
+                $(Some(&$letter) => $text,)*
+                _ => "unknown",
+            }
+        }
+    };
+}
+
+tables! {
+    /// Which stanza an event stands for, and back.
+    Binding = b'b', "binding";
+    /// Contacts of a login: roster, vCard, ghost.
+    Contact = b'c', "contact";
+    /// The outbox.
+    Debt = b'd', "debt";
+    /// Events bound to stanzas, by event id.
+    Event = b'e', "event";
+    /// Management rooms.
+    Management = b'g', "management";
+    /// Stanzas that wait until history is in.
+    Held = b'h', "held";
+    /// Credentials, sealed.
+    Credentials = b'k', "credentials";
+    /// Logins.
+    Login = b'l', "login";
+    /// Counters and the instance id.
+    Meta = b'm', "meta";
+    /// Portals.
+    Portal = b'o', "portal";
+    /// Presence of contacts' resources.
+    Presence = b'p', "presence";
+    /// Portals and management rooms, by room id.
+    Room = b'r', "room";
+    /// Sessions on XMPP streams.
+    Session = b's', "session";
+    /// Transactions that were handled.
+    Transaction = b't', "transaction";
+    /// Stanzas sent but not confirmed.
+    Unconfirmed = b'u', "unconfirmed";
+    /// What clients can do, by capability hash (XEP-0115).
+    Caps = b'v', "caps";
+}
+
+impl Key {
+    /// A key of a table.
+    pub fn of(table: Table) -> Self {
+        let mut bytes = Vec::with_capacity(64);
+        bytes.push(table as u8);
+        Self(bytes)
+    }
+
+    /// Adds a login.
+    pub fn login(mut self, login: &LoginId) -> Self {
+        self.0.extend_from_slice(login.as_str().as_bytes());
+        self
+    }
+
+    /// Adds text that holds no zero byte; one that does is cut there, and so can name no other row.
+    pub fn text(mut self, text: &str) -> Self {
+        self.0.extend(text.bytes().take_while(|b| *b != 0));
+        self.0.push(0);
+        self
+    }
+
+    /// Adds a number, so that numbers sort.
+    pub fn number(mut self, number: u64) -> Self {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    /// Adds one byte.
+    pub fn byte(mut self, byte: u8) -> Self {
+        self.0.push(byte);
+        self
+    }
+
+    /// The key.
+    pub fn done(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// The number that a key ends with.
+pub fn last_number(key: &[u8]) -> u64 {
+    key.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// The text part that begins at `from`.
+pub fn text_at(key: &[u8], from: usize) -> String {
+    let part = key.get(from..).unwrap_or_default().split(|b| *b == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(part).into_owned()
+}

@@ -1,0 +1,92 @@
+//! Tables login and credentials: who is signed in where.
+
+use ruma::OwnedUserId;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Store, StoreError,
+    key::{Key, Table},
+};
+use crate::domain::{BareJid, LoginId, Timestamp, credentials::Credentials};
+
+/// One account of one person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    /// Its id.
+    pub id: LoginId,
+    /// Whose it is.
+    pub owner: OwnedUserId,
+    /// The network's name in the configuration.
+    pub network: String,
+    /// The account.
+    pub account: BareJid,
+    /// The resource that is asked for at bind: the same each time.
+    pub resource: String,
+    /// When it was made.
+    pub made: Timestamp,
+    /// Why it must not connect, as a sentence; `None` while it may.
+    pub suspended: Option<String>,
+    /// The last archive id (XEP-0313) whose message is committed.
+    pub archive_after: Option<String>,
+    /// The roster version that is stored (RFC 6121 section 2.6).
+    pub roster_version: Option<String>,
+    /// The name that the person gave themselves, for "Name (you)".
+    pub own_name: Option<String>,
+}
+
+fn key(login: &LoginId) -> Vec<u8> {
+    Key::of(Table::Login).login(login).done()
+}
+
+fn credentials_key(login: &LoginId) -> Vec<u8> {
+    Key::of(Table::Credentials).login(login).done()
+}
+
+impl Store {
+    /// A login.
+    pub fn login(&self, id: &LoginId) -> Result<Option<Login>, StoreError> {
+        self.row(&key(id))
+    }
+
+    /// All logins.
+    pub fn logins(&self) -> Result<Vec<Login>, StoreError> {
+        Ok(self.rows(&Key::of(Table::Login).done())?.into_iter().map(|(_, login)| login).collect())
+    }
+
+    /// Writes a login.
+    pub fn put_login(&mut self, login: &Login) -> Result<(), StoreError> {
+        self.write(key(&login.id), login)
+    }
+
+    /// What a login signs in with.
+    pub fn credentials(&self, id: &LoginId) -> Result<Option<Credentials>, StoreError> {
+        let key = credentials_key(id);
+        let Some(sealed) = self.overlay.get(&key)? else { return Ok(None) };
+        let opened = self.seal.open(&key, &sealed)?;
+        super::decode(&key, &opened).map(Some)
+    }
+
+    /// Seals and writes what a login signs in with.
+    pub fn put_credentials(&mut self, id: &LoginId, credentials: &Credentials) -> Result<(), StoreError> {
+        let key = credentials_key(id);
+        let plain = zeroize::Zeroizing::new(super::encode(&key, credentials)?);
+        let sealed = self.seal.seal(&key, &plain);
+        self.overlay.put(key, sealed);
+        Ok(())
+    }
+
+    /// Removes a login and all rows that belong to it, except debts, which have their own end.
+    pub fn erase_login(&mut self, id: &LoginId) -> Result<(), StoreError> {
+        self.erase(key(id));
+        self.erase(credentials_key(id));
+        for (_, portal) in self.portals(id)? {
+            if let Some(room) = &portal.room {
+                self.erase(Key::of(Table::Room).text(room.as_str()).done());
+            }
+        }
+        for table in [Table::Contact, Table::Portal, Table::Presence, Table::Session, Table::Unconfirmed, Table::Held] {
+            self.erase_all(&Key::of(table).login(id).done())?;
+        }
+        self.erase_bindings(id)
+    }
+}

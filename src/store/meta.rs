@@ -1,0 +1,68 @@
+//! Table meta: the instance id and the counters that never go back.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Store, StoreError,
+    key::{Key, Table},
+};
+use crate::domain::{DebtId, StreamId};
+
+/// Numbers that make ids unique for the life of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Counters {
+    instance: u64,
+    next_debt: u64,
+    next_stream: u64,
+    next_row: u64,
+}
+
+fn key() -> Vec<u8> {
+    Key::of(Table::Meta).text("counters").done()
+}
+
+impl Store {
+    pub(super) fn begin(&mut self, entropy: u64) -> Result<(), StoreError> {
+        if self.row::<Counters>(&key())?.is_none() {
+            self.write(key(), &Counters { instance: entropy, next_debt: 1, next_stream: 1, next_row: 1 })?;
+        }
+        Ok(())
+    }
+
+    fn counters(&self) -> Result<Counters, StoreError> {
+        self.row(&key())?.ok_or_else(|| StoreError::corrupt("the counters are missing"))
+    }
+
+    /// Sixteen hex digits that tell this store from any other: part of every id that leaves the bridge, so that a store
+    /// begun anew cannot repeat the ids of an old one.
+    pub fn instance(&self) -> Result<String, StoreError> {
+        Ok(format!("{:016x}", self.counters()?.instance))
+    }
+
+    /// A debt id that was never used.
+    pub fn take_debt_id(&mut self) -> Result<DebtId, StoreError> {
+        let mut counters = self.counters()?;
+        let id = DebtId(counters.next_debt);
+        counters.next_debt += 1;
+        self.write(key(), &counters)?;
+        Ok(id)
+    }
+
+    /// A stream id that was never used.
+    pub fn take_stream_id(&mut self) -> Result<StreamId, StoreError> {
+        let mut counters = self.counters()?;
+        let id = StreamId(counters.next_stream);
+        counters.next_stream += 1;
+        self.write(key(), &counters)?;
+        Ok(id)
+    }
+
+    /// A number that orders rows by when they were written.
+    pub(super) fn take_row_number(&mut self) -> Result<u64, StoreError> {
+        let mut counters = self.counters()?;
+        let number = counters.next_row;
+        counters.next_row += 1;
+        self.write(key(), &counters)?;
+        Ok(number)
+    }
+}

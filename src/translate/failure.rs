@@ -1,0 +1,80 @@
+//! Failures: an error stanza (RFC 6120 section 8.3) -> a notice in reply to the message that it answers.
+
+use ruma::OwnedEventId;
+use serde_json::json;
+
+use super::stanza::{CLIENT, STANZAS, Stanza};
+use crate::domain::effect::MatrixEvent;
+
+/// A stanza error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StanzaError {
+    /// The defined condition; `undefined-condition` where none is given.
+    pub condition: String,
+    /// The server's own words.
+    pub text: Option<String>,
+}
+
+/// Takes the error out of a stanza of type `error`.
+pub fn from_xmpp(stanza: &mut Stanza) -> StanzaError {
+    let error = stanza.take("error", CLIENT);
+    let children = || error.iter().flat_map(minidom::Element::children).filter(|child| child.ns() == STANZAS);
+    let condition = children().find(|child| child.name() != "text").map_or("undefined-condition", |child| child.name());
+    let text = children().find(|child| child.name() == "text").map(|child| child.text().trim().to_owned());
+    StanzaError { condition: condition.to_owned(), text: text.filter(|text| !text.is_empty()) }
+}
+
+impl StanzaError {
+    /// What it means to a person.
+    pub fn sentence(&self) -> String {
+        let meaning = match self.condition.as_str() {
+            "service-unavailable" | "recipient-unavailable" => "the contact cannot be reached",
+            "item-not-found" => "there is no such contact",
+            "remote-server-not-found" | "remote-server-timeout" => "the contact's server cannot be reached",
+            "forbidden" | "not-authorized" | "not-allowed" | "not-acceptable" => {
+                "the contact or the server does not accept it"
+            }
+            "subscription-required" | "registration-required" => "the contact must accept you first",
+            "policy-violation" | "resource-constraint" => "the server refuses it for now",
+            "gone" | "redirect" => "the contact has moved away",
+            _ => "the server refused it",
+        };
+        match &self.text {
+            Some(text) => format!(
+                "Your message was not delivered: {meaning} (\u{201c}{}\u{201d}).",
+                text.chars().take(200).collect::<String>()
+            ),
+            None => format!("Your message was not delivered: {meaning}."),
+        }
+    }
+}
+
+/// A notice of the bot in reply to an event.
+pub fn to_matrix(text: &str, about: Option<OwnedEventId>) -> MatrixEvent {
+    let mut content = json!({ "msgtype": "m.notice", "body": format!("\u{26a0}\u{fe0f} {text}") });
+    if let Some(event) = about {
+        content["m.relates_to"] = json!({ "m.in_reply_to": { "event_id": event } });
+    }
+    MatrixEvent { kind: "m.room.message".to_owned(), content: content.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 6120 section 8.3.1, shape of an error.
+    #[test]
+    fn an_error_becomes_a_sentence() {
+        let xml = "<message xmlns='jabber:client' type='error' id='x'><body>hi</body><error type='cancel'>\
+                   <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
+                   <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>no</text></error></message>";
+        let error = from_xmpp(&mut Stanza::read(&xml.parse().unwrap()));
+        assert_eq!(error, StanzaError { condition: "service-unavailable".to_owned(), text: Some("no".to_owned()) });
+        assert_eq!(
+            error.sentence(),
+            "Your message was not delivered: the contact cannot be reached (\u{201c}no\u{201d})."
+        );
+        let none = from_xmpp(&mut Stanza::read(&"<message xmlns='jabber:client' type='error'/>".parse().unwrap()));
+        assert_eq!(none.condition, "undefined-condition");
+    }
+}
