@@ -9,10 +9,7 @@ use ruma::{
         appservice::request_ping,
         discovery::get_supported_versions,
         media::create_content,
-        membership::{
-            invite_user::{self, v3::InviteUserId},
-            join_room_by_id, joined_rooms, leave_room,
-        },
+        membership::{join_room_by_id, joined_rooms, leave_room},
         message::send_message_event,
         presence::{get_presence, set_presence},
         profile::{set_avatar_url, set_display_name},
@@ -114,10 +111,11 @@ impl Client {
         self.call("leave", Some(user), leave_room::v3::Request::new(room.to_owned())).await.map(drop)
     }
 
-    /// `POST /rooms/{room}/invite`.
+    /// Invites into a direct room. By `PUT /rooms/{room}/state/m.room.member/{target}`, for `POST …/invite` cannot say
+    /// `is_direct`, and a repetition of it is a second event.
     pub async fn invite(&self, user: &UserId, room: &RoomId, target: &UserId) -> Result<(), CallError> {
-        let target = InviteUserId::new(target.to_owned()).into();
-        self.call("invite", Some(user), invite_user::v3::Request::new(room.to_owned(), target)).await.map(drop)
+        const CONTENT: &str = r#"{"membership":"invite","is_direct":true}"#;
+        self.set_state(user, room, "m.room.member", target.as_str(), CONTENT).await.map(drop)
     }
 
     /// `PUT /rooms/{room}/send/{kind}/{txn}`, with `?ts=` where a time is given (Matrix AS API, "Timestamp massaging").

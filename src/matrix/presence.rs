@@ -261,7 +261,8 @@ impl Budget {
         if known.state == PresenceState::Offline && !known.dirty {
             return self.forget(id);
         }
-        let again = if sent { now } else { now + RETRY };
+        // What changed meanwhile is news, not a repetition.
+        let again = if sent || known.dirty { now } else { now + RETRY };
         known.dirty |= !sent;
         self.schedule(id, again);
     }

@@ -140,12 +140,16 @@ fn a_failed_update_is_tried_again_and_a_flickering_contact_is_slowed_down() {
     let mut budget = budget(100);
     set(&mut budget, 0, "a", PresenceState::Online, None);
     assert!(matches!(budget.step(0), Step::Send(_)));
-    set(&mut budget, 5, "a", PresenceState::Unavailable, None);
     assert_eq!(budget.step(10), Step::Idle, "one update of a ghost at a time");
     budget.done(20, &user("a"), false);
-    let Step::Until(again) = budget.step(20) else { panic!() };
-    assert_eq!(again, 20 + RETRY);
-    assert_eq!(run(&mut budget, again, again + 10).len(), 1);
+    assert_eq!(budget.step(20), Step::Until(20 + RETRY));
+    assert!(matches!(budget.step(20 + RETRY), Step::Send(_)));
+    set(&mut budget, 5_030, "a", PresenceState::Unavailable, None);
+    assert_eq!(budget.step(5_040), Step::Idle, "one update of a ghost at a time");
+    budget.done(5_040, &user("a"), false);
+    let news = 20 + RETRY + SPACING;
+    assert_eq!(budget.step(5_040), Step::Until(news));
+    assert_eq!(run(&mut budget, news, news + 10).len(), 1);
     let mut updates = 0;
     for n in 0..1_000 {
         let state = if n % 2 == 0 { PresenceState::Online } else { PresenceState::Unavailable };
