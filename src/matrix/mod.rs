@@ -1,1 +1,14 @@
-//! See the crate's documentation.
+//! The Matrix shell: what the homeserver asks of us ([`appservice`]), what we ask of it ([`client`], [`sender`]), and what
+//! is worth doing now or not at all ([`typing`], [`presence`]). It moves bytes and holds no rules.
+
+pub mod appservice;
+mod calls;
+pub mod client;
+pub mod counters;
+pub mod presence;
+pub mod presence_task;
+pub mod sender;
+pub mod start;
+pub mod tickets;
+pub mod transaction;
+pub mod typing;

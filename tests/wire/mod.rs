@@ -1,1 +1,4 @@
-//! wire
+//! The shells against servers in this process, over real sockets.
+mod matrix;
+mod matrix_appservice;
+mod matrix_homeserver;
