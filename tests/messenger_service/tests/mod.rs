@@ -8,6 +8,7 @@ mod conversation;
 mod http;
 mod people;
 mod sign_in;
+mod slixmpp;
 mod switches;
 
 use client::Client;
