@@ -105,11 +105,12 @@ fn ejabberd_issues_tokens_that_sign_in() {
 fn sign_in_by_hand(account: &Account, token: &str) -> String {
     let secret = format!("\0{}\0{token}", account.localpart());
     let secret = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, secret);
+    let patience = ground::deadline().as_secs();
     let script = format!(
         r#"
 import socket, ssl, sys
 context = ssl.create_default_context(cafile=sys.argv[1])
-stream = context.wrap_socket(socket.create_connection(("127.0.0.1", int(sys.argv[2])), 20), server_hostname=sys.argv[3])
+stream = context.wrap_socket(socket.create_connection(("127.0.0.1", int(sys.argv[2])), {patience}), server_hostname=sys.argv[3])
 def until(*ends):
     text = ""
     while not any(end in text for end in ends): text += stream.recv(65536).decode()
