@@ -7,7 +7,7 @@ import urllib.parse
 
 import aiohttp
 import driver
-from nio import AsyncClient, AsyncClientConfig, ErrorResponse, SyncResponse
+from nio import AsyncClient, AsyncClientConfig, ErrorResponse, RoomPreset, SyncResponse
 
 FILTER = {
     "room": {"timeline": {"limit": 5000}, "state": {"lazy_load_members": False}},
@@ -130,8 +130,9 @@ class Person:
     # -- rooms
 
     async def do_direct(self, user):
-        """A direct room with `user`, who is invited."""
-        return checked(await self.nio.room_create(is_direct=True, invite=[user])).room_id
+        """A direct room with `user`, who is invited and gets as much power as oneself: so does Element."""
+        preset = RoomPreset.trusted_private_chat
+        return checked(await self.nio.room_create(is_direct=True, invite=[user], preset=preset)).room_id
 
     async def do_create(self, name=None, invite=()):
         return checked(await self.nio.room_create(name=name, invite=list(invite))).room_id
