@@ -7,13 +7,10 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::certificates::Authority;
-use super::clients::{Contact, Person, Tls, is_presence};
+use super::clients::{Contact, PHOTO, Person, Tls, is_presence};
 use super::ground::{self, Port};
 use super::process::{self, Process};
 use super::servers::{Account, Ejabberd, PASSWORD, Prosody, Synapse};
-
-/// A PNG of one pixel.
-const PHOTO: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 
 /// Two accounts, one by STARTTLS and one by direct TLS: presence with text, messages, chat states, the archive.
 fn contacts_converse(alice_account: &Account, bob_account: &Account) {

@@ -8,6 +8,10 @@ use super::Driver;
 use crate::end_to_end::certificates::Authority;
 use crate::end_to_end::servers::{Account, PASSWORD};
 
+/// A photo for a vCard: a PNG of one pixel, 70 bytes, as base64.
+pub const PHOTO: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+
 /// Somebody with an XMPP account and a client.
 #[derive(Debug)]
 pub struct Contact {

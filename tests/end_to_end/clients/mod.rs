@@ -5,6 +5,6 @@ mod contact;
 mod driver;
 mod person;
 
-pub use contact::{Contact, Tls, is_presence};
+pub use contact::{Contact, PHOTO, Tls, is_presence};
 pub use driver::Driver;
 pub use person::Person;
