@@ -1,1 +1,14 @@
-//! end_to_end
+//! End to end: real servers and clients that we did not write. Needs what `script/setup` installs.
+//!
+//! Every wait ends at one deadline ([`ground::deadline`], multiplied by the environment's `E2E_PATIENCE`). Each
+//! instance's files and logs are in `target/end_to_end/<process id>/` until the next run.
+
+#![allow(clippy::expect_used, reason = "in a test, that is how one says what must hold")]
+
+mod certificates;
+mod clients;
+mod ground;
+mod http;
+mod process;
+mod servers;
+mod smoke;

@@ -1,0 +1,169 @@
+"""An XMPP contact: slixmpp, told by JSON lines what to do (see driver.py)."""
+
+import asyncio
+import base64
+import datetime
+import hashlib
+import sys
+import warnings
+import xml.etree.ElementTree as ET
+
+import driver
+import slixmpp
+from slixmpp import JID
+from slixmpp.xmlstream.handler import Callback
+from slixmpp.xmlstream.matcher import StanzaPath
+
+warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+CLIENT = "{jabber:client}"
+STATES = "{http://jabber.org/protocol/chatstates}"
+PLUGINS = ["xep_0030", "xep_0054", "xep_0059", "xep_0085", "xep_0092", "xep_0115", "xep_0172", "xep_0184", "xep_0198",
+           "xep_0199", "xep_0203", "xep_0280", "xep_0297", "xep_0308", "xep_0313", "xep_0333", "xep_0359", "xep_0444"]
+
+
+def text_of(xml, tag):
+    child = xml.find(CLIENT + tag)
+    return None if child is None else (child.text or "")
+
+
+def describe_message(xml):
+    """What a test asks of a message most often; `xml` holds the rest."""
+    state = next((child.tag[len(STATES):] for child in xml if child.tag.startswith(STATES)), None)
+    delay = xml.find("{urn:xmpp:delay}delay")
+    receipt = xml.find("{urn:xmpp:receipts}received")
+    error = xml.find(CLIENT + "error")
+    condition = None
+    if error is not None:
+        condition = next((child.tag.split("}")[1] for child in error if child.tag.endswith("}text") is False), None)
+    return {
+        "from": xml.get("from"), "to": xml.get("to"), "id": xml.get("id"), "type": xml.get("type"),
+        "body": text_of(xml, "body"), "chat_state": state, "stamp": None if delay is None else delay.get("stamp"),
+        "receipt_for": None if receipt is None else receipt.get("id"), "error": condition,
+        "xml": ET.tostring(xml, encoding="unicode"),
+    }
+
+
+class Slix:
+    def __init__(self):
+        self.xmpp = None
+
+    async def do_connect(self, jid, password, host, port, ca, direct_tls=False, mechanism=None, presence=True):
+        xmpp = self.xmpp = slixmpp.ClientXMPP(jid, password, sasl_mech=mechanism)
+        xmpp.ca_certs = ca
+        xmpp.enable_direct_tls, xmpp.enable_starttls, xmpp.enable_plaintext = direct_tls, not direct_tls, False
+        xmpp.auto_authorize, xmpp.auto_subscribe = None, False
+        for plugin in PLUGINS:
+            xmpp.register_plugin(plugin)
+        xmpp.register_handler(Callback("driver messages", StanzaPath("message"), self.on_message))
+        xmpp.register_handler(Callback("driver presences", StanzaPath("presence"), self.on_presence))
+        ready = asyncio.get_running_loop().create_future()
+
+        def done(error=None):
+            if not ready.done():
+                ready.set_exception(error) if error else ready.set_result(None)
+
+        xmpp.add_event_handler("session_start", lambda _: done())
+        xmpp.add_event_handler("failed_all_auth", lambda _: done(PermissionError("not authorized")))
+        xmpp.add_event_handler("connection_failed", lambda why: done(ConnectionError(str(why))))
+        xmpp.add_event_handler("ssl_invalid_chain", lambda why: done(ConnectionError(str(why))))
+        xmpp.add_event_handler("disconnected", lambda why: driver.emit("disconnected", why=str(why)))
+        xmpp.add_event_handler("disconnected", lambda why: done(ConnectionError(str(why))))
+        xmpp.connect(host, port)
+        await ready
+        roster = await self.do_roster()
+        if presence:
+            await self.do_presence()
+        return {"jid": str(xmpp.boundjid), "roster": roster}
+
+    def on_message(self, message):
+        if message.xml.find("{urn:xmpp:mam:2}result") is None:
+            driver.emit("message", **describe_message(message.xml))
+
+    def on_presence(self, presence):
+        xml = presence.xml
+        driver.emit("presence", **{"from": xml.get("from")}, type=xml.get("type", "available"),
+                    show=text_of(xml, "show"), status=text_of(xml, "status"), priority=text_of(xml, "priority"),
+                    xml=ET.tostring(xml, encoding="unicode"))
+
+    async def do_disconnect(self):
+        await self.xmpp.disconnect()
+
+    async def do_abort(self):
+        """Cuts the connection without a word."""
+        self.xmpp.abort()
+
+    async def do_presence(self, show=None, status=None, priority=None, type=None, to=None):
+        self.xmpp.send_presence(pshow=show, pstatus=status, ppriority=priority, ptype=type, pto=to)
+
+    async def do_subscribe(self, jid):
+        self.xmpp.send_presence_subscription(pto=JID(jid), ptype="subscribe")
+
+    async def do_accept(self, jid):
+        self.xmpp.send_presence_subscription(pto=JID(jid), ptype="subscribed")
+
+    async def do_deny(self, jid):
+        self.xmpp.send_presence_subscription(pto=JID(jid), ptype="unsubscribed")
+
+    async def do_roster(self):
+        # Not get_roster, whose answer is empty when the server knows that nothing changed (roster versioning).
+        answer = await self.xmpp.make_iq_get(queryxmlns="jabber:iq:roster").send()
+        query = answer.xml.find("{jabber:iq:roster}query")
+        items = [] if query is None else query
+        return {item.get("jid"): {"name": item.get("name"), "subscription": item.get("subscription"),
+                                  "ask": item.get("ask")} for item in items}
+
+    async def do_roster_set(self, jid, name=None, groups=()):
+        await self.xmpp.update_roster(JID(jid), name=name, groups=list(groups))
+
+    async def do_roster_remove(self, jid):
+        await self.xmpp.del_roster_item(JID(jid))
+
+    async def do_send(self, to, body=None, type="chat", id=None, extra=()):
+        """A message; `extra` are further children as XML text."""
+        message = self.xmpp.make_message(mto=JID(to), mbody=body, mtype=type)
+        if id:
+            message["id"] = id
+        for child in extra:
+            message.xml.append(ET.fromstring(child))
+        message.send()
+        return message["id"]
+
+    async def do_chat_state(self, to, state):
+        return await self.do_send(to, extra=[f"<{state} xmlns='http://jabber.org/protocol/chatstates'/>"])
+
+    async def do_raw(self, xml):
+        self.xmpp.send_raw(xml)
+
+    async def do_ping(self, to=None):
+        """A server answers in order: once this returns, all that was sent before has been handled."""
+        await self.xmpp["xep_0199"].send_ping(JID(to or self.xmpp.boundjid.host), timeout=3600)  # the test has the deadline
+
+    async def do_archive(self, contact=None):
+        """All that the own archive holds, oldest first."""
+        found = []
+        query = {"with_jid": JID(contact)} if contact else {}
+        async for message in self.xmpp["xep_0313"].iterate(**query):
+            forwarded = message.xml.find(".//{urn:xmpp:forward:0}forwarded")
+            described = describe_message(forwarded.find(CLIENT + "message"))
+            described["stamp"] = forwarded.find("{urn:xmpp:delay}delay").get("stamp")
+            described["archive_id"] = message.xml.find("{urn:xmpp:mam:2}result").get("id")
+            found.append(described)
+        return found
+
+    async def do_vcard(self, nickname=None, full_name=None, photo=None, photo_type="image/png"):
+        """Sets the own vCard; `photo` is base64. Returns the photo's SHA-1 in hex."""
+        vcard = self.xmpp["xep_0054"].make_vcard()
+        if nickname:
+            vcard["NICKNAME"] = nickname
+        if full_name:
+            vcard["FN"] = full_name
+        data = base64.b64decode(photo) if photo else None
+        if data:
+            vcard["PHOTO"]["TYPE"], vcard["PHOTO"]["BINVAL"] = photo_type, data
+        await self.xmpp["xep_0054"].publish_vcard(vcard)
+        await self.do_presence()
+        return hashlib.sha1(data).hexdigest() if data else None
+
+
+asyncio.run(driver.obey(Slix()))
