@@ -1,1 +1,5 @@
-//! See the crate's documentation.
+//! The XMPP shell.
+pub mod connect;
+pub mod frames;
+pub mod guard;
+pub mod tls;
