@@ -18,6 +18,8 @@ use crate::domain::stream::StreamEnd;
 
 /// The port of client connections (RFC 6120 section 14.7).
 pub const DEFAULT_PORT: u16 = 5222;
+/// The port that direct TLS is customarily found at; it has no registered one (XEP-0368).
+pub const DIRECT_PORT: u16 = 5223;
 /// Most places that are tried for one domain.
 const MAX_TARGETS: usize = 8;
 /// Most addresses of one place that are tried.
@@ -143,7 +145,7 @@ impl Connector {
     pub async fn targets(&self, domain: &str, mode: TlsMode) -> Result<Vec<Target>, StreamEnd> {
         let unknown = || StreamEnd::UnknownHost { host: domain.to_owned() };
         let name = ascii(domain).ok_or_else(unknown)?;
-        let fallback = Target { host: name.clone(), port: DEFAULT_PORT, direct: mode == TlsMode::Direct };
+        let fallback = Target { host: name.clone(), port: if mode == TlsMode::Direct { DIRECT_PORT } else { DEFAULT_PORT }, direct: mode == TlsMode::Direct };
         let local = name.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost");
         let Some(resolver) = self.resolver.as_ref().filter(|_| !local) else { return Ok(vec![fallback]) };
         let (plain, direct) = tokio::join!(

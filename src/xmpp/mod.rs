@@ -3,3 +3,4 @@ pub mod connect;
 pub mod frames;
 pub mod guard;
 pub mod tls;
+pub mod sasl;
