@@ -145,7 +145,11 @@ impl Connector {
     pub async fn targets(&self, domain: &str, mode: TlsMode) -> Result<Vec<Target>, StreamEnd> {
         let unknown = || StreamEnd::UnknownHost { host: domain.to_owned() };
         let name = ascii(domain).ok_or_else(unknown)?;
-        let fallback = Target { host: name.clone(), port: if mode == TlsMode::Direct { DIRECT_PORT } else { DEFAULT_PORT }, direct: mode == TlsMode::Direct };
+        let fallback = Target {
+            host: name.clone(),
+            port: if mode == TlsMode::Direct { DIRECT_PORT } else { DEFAULT_PORT },
+            direct: mode == TlsMode::Direct,
+        };
         let local = name.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost");
         let Some(resolver) = self.resolver.as_ref().filter(|_| !local) else { return Ok(vec![fallback]) };
         let (plain, direct) = tokio::join!(
@@ -316,7 +320,8 @@ mod tests {
 
     #[test]
     fn records_are_tried_by_priority_and_weight() {
-        let records = vec![record(20, 0, "last"), record(10, 30, "heavy"), record(10, 10, "light"), record(5, 0, "first")];
+        let records =
+            vec![record(20, 0, "last"), record(10, 30, "heavy"), record(10, 10, "light"), record(5, 0, "first")];
         let order = |draw: fn(u32) -> u32| -> Vec<_> {
             in_order(records.clone(), draw).into_iter().map(|target| target.host).collect()
         };

@@ -335,7 +335,11 @@ impl Guard {
         self.state = back;
         let mut whole = b"&amp;".to_vec();
         whole.append(&mut self.held);
-        if in_value { self.value(&whole) } else { self.piece(&whole, out) }
+        if in_value {
+            self.value(&whole)
+        } else {
+            self.piece(&whole, out)
+        }
         self.feed(&[byte], out);
     }
 

@@ -17,8 +17,9 @@ fn passed(input: &[u8]) -> Vec<u8> {
 fn read(stanzas: &str) -> Vec<minidom::Element> {
     let mut frames = Frames::default();
     frames.feed(format!("{HEADER}{stanzas}<marker/>").as_bytes()).unwrap();
-    let mut elements: Vec<_> =
-        std::iter::from_fn(|| frames.next()).filter_map(|f| if let Frame::Element(e) = f { Some(e) } else { None }).collect();
+    let mut elements: Vec<_> = std::iter::from_fn(|| frames.next())
+        .filter_map(|f| if let Frame::Element(e) = f { Some(e) } else { None })
+        .collect();
     assert!(elements.pop().is_some_and(|e| e.name() == "marker"), "the stream did not go on");
     elements
 }
@@ -57,7 +58,8 @@ fn an_over_size_stanza_is_cut_between_characters_and_closes() {
     // Each offset puts another byte of a four-byte character at the bound.
     for offset in 0..4 {
         let body = format!("{}{}", "a".repeat(offset), "\u{1F600}".repeat(MAX_STANZA / 4 + 10));
-        let all = read(&format!("<message to='b'><body>{body}</body><gone/></message><message to='d'><kept/></message>"));
+        let all =
+            read(&format!("<message to='b'><body>{body}</body><gone/></message><message to='d'><kept/></message>"));
         assert_eq!(all.len(), 2);
         assert_eq!(all[0].children().count(), 1);
         assert!(body.starts_with(&all[0].children().next().unwrap().text()));

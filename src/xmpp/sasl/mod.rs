@@ -257,7 +257,8 @@ mod tests {
     }
 
     fn name(names: &[&str], credentials: &Credentials, exporter: bool) -> String {
-        choose(names, credentials, exporter).map_or_else(|end| format!("{end:?}"), |exchange| exchange.name().to_owned())
+        choose(names, credentials, exporter)
+            .map_or_else(|end| format!("{end:?}"), |exchange| exchange.name().to_owned())
     }
 
     #[test]
@@ -281,7 +282,8 @@ mod tests {
              </mechanism></mechanisms><sasl-channel-binding xmlns='{NS_CHANNEL_BINDING}'><channel-binding type='%'/>\
              </sasl-channel-binding></features>"
         );
-        let best = |kind: &str| best_scram(&Offer::read(&xml.replace('%', kind).parse().unwrap()), true, None).unwrap().0;
+        let best =
+            |kind: &str| best_scram(&Offer::read(&xml.replace('%', kind).parse().unwrap()), true, None).unwrap().0;
         assert_eq!(best("tls-exporter"), "SCRAM-SHA-1-PLUS");
         assert_eq!(best("tls-unique"), "SCRAM-SHA-1");
     }

@@ -198,7 +198,9 @@ fn digest(hash: ScramHash, data: &[u8]) -> Vec<u8> {
 fn hmac(hash: ScramHash, key: &[u8], data: &[u8]) -> Vec<u8> {
     // HMAC takes keys of every length, so the constructors cannot fail (RFC 2104 section 3).
     match hash {
-        ScramHash::Sha1 => Hmac::<Sha1>::new_from_slice(key).map(|mac| mac.chain_update(data).finalize().into_bytes().to_vec()),
+        ScramHash::Sha1 => {
+            Hmac::<Sha1>::new_from_slice(key).map(|mac| mac.chain_update(data).finalize().into_bytes().to_vec())
+        }
         ScramHash::Sha256 => {
             Hmac::<Sha256>::new_from_slice(key).map(|mac| mac.chain_update(data).finalize().into_bytes().to_vec())
         }
