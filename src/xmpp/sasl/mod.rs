@@ -206,8 +206,9 @@ impl Exchange {
 
 /// The strongest SCRAM that both sides speak; with kept keys only of their hash.
 fn best_scram(offer: &Offer, exporter: bool, hash: Option<ScramHash>) -> Option<(&'static str, ScramHash, bool)> {
-    // Without a list (XEP-0440) a server that binds on TLS 1.3 means tls-exporter (RFC 9266 section 3).
-    let binds = exporter && offer.bindings.as_ref().is_none_or(|all| all.iter().any(|one| one == TLS_EXPORTER));
+    // Only where the server names it (XEP-0440). RFC 9266 section 3 makes it the default of TLS 1.3, but ejabberd before
+    // it learned tls-exporter offers -PLUS there too, means tls-unique, and calls everything else a wrong password.
+    let binds = exporter && offer.bindings.iter().flatten().any(|one| one == TLS_EXPORTER);
     [
         ("SCRAM-SHA-256-PLUS", ScramHash::Sha256, true),
         ("SCRAM-SHA-1-PLUS", ScramHash::Sha1, true),
@@ -247,7 +248,8 @@ mod tests {
 
     fn offer(names: &[&str]) -> Offer {
         let list: String = names.iter().map(|name| format!("<mechanism>{name}</mechanism>")).collect();
-        let xml = format!("<features xmlns='u'><mechanisms xmlns='{NS_SASL}'>{list}</mechanisms></features>");
+        let bindings = format!("<sasl-channel-binding xmlns='{NS_CHANNEL_BINDING}'><x type='tls-exporter'/></sasl-channel-binding>");
+        let xml = format!("<features xmlns='u'><mechanisms xmlns='{NS_SASL}'>{list}</mechanisms>{bindings}</features>");
         Offer::read(&xml.parse().unwrap())
     }
 
@@ -286,6 +288,8 @@ mod tests {
             |kind: &str| best_scram(&Offer::read(&xml.replace('%', kind).parse().unwrap()), true, None).unwrap().0;
         assert_eq!(best("tls-exporter"), "SCRAM-SHA-1-PLUS");
         assert_eq!(best("tls-unique"), "SCRAM-SHA-1");
+        let unnamed = Offer { mechanisms: vec!["SCRAM-SHA-1".to_owned(), "SCRAM-SHA-1-PLUS".to_owned()], bindings: None };
+        assert_eq!(best_scram(&unnamed, true, None).unwrap().0, "SCRAM-SHA-1");
     }
 
     #[test]
