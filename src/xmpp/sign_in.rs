@@ -1,0 +1,426 @@
+//! From a domain and credentials to a session: redirects, TLS, SASL, then resumption (XEP-0198 section 5) or bind
+//! (RFC 6120 section 7).
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use minidom::Element;
+use rustls::ProtocolVersion;
+use rxml::xml_ncname;
+use tokio::{net::TcpStream, time::Instant};
+use tokio_rustls::client::TlsStream;
+
+use super::{
+    Endpoint, Shared, Timeouts,
+    connect::{Target, parse_host},
+    frames::NS_CLIENT,
+    sasl::{self, Exchange, NS_SASL, Offer},
+    tls::TlsMode,
+    wire::{Stop, Wire, bounded},
+};
+use crate::domain::{
+    Address, BareJid,
+    credentials::Credentials,
+    stream::{ConnectOrder, Management, Resume, StreamEnd, StreamUp},
+};
+
+/// The namespace of XEP-0198.
+pub const NS_SM: &str = "urn:xmpp:sm:3";
+const NS_TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
+const NS_BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
+const NS_SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
+const NS_LIMITS: &str = "urn:xmpp:stream-limits:0";
+const NS_ROSTER_VERSIONS: &str = "urn:xmpp:features:rosterver";
+/// Redirects that are followed for one sign-in.
+const MAX_REDIRECTS: usize = 5;
+/// Steps of a SASL exchange; SCRAM takes two.
+const MAX_CHALLENGES: usize = 8;
+/// Stanzas that may come before the session is set up.
+const MAX_EARLY: usize = 256;
+
+/// The connection of a stream: always TLS.
+pub type Io = TlsStream<TcpStream>;
+
+/// A session that is set up.
+pub struct Session {
+    /// The connection, with what was read of the stream so far.
+    pub wire: Wire<Io>,
+    /// What to report.
+    pub up: StreamUp,
+    /// Stanzas that came while it was set up, countable ones only.
+    pub early: Vec<Element>,
+}
+
+/// A stream over TLS, its features read: as far as one gets without credentials.
+pub struct Secured {
+    wire: Wire<Io>,
+    features: Element,
+    target: Target,
+}
+
+impl Secured {
+    /// Where it is connected to, and how.
+    pub fn describe(&self) -> String {
+        let version = match self.wire.io().get_ref().1.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
+            _ => "TLS 1.2",
+        };
+        format!("connected to {} with {version}; it offers {}", self.target, Offer::read(&self.features).shown())
+    }
+}
+
+/// What one sign-in works with.
+pub struct SignIn<'a> {
+    /// The process's resolver and TLS configurations.
+    pub shared: &'a Shared,
+    /// Where the domain is.
+    pub endpoint: &'a Endpoint,
+    /// How long things may take.
+    pub timeouts: &'a Timeouts,
+    /// The stream's domain.
+    pub domain: &'a str,
+    /// When all must be done.
+    pub deadline: Instant,
+}
+
+impl SignIn<'_> {
+    /// Does it all.
+    pub async fn run(&self, order: &ConnectOrder) -> Result<Session, StreamEnd> {
+        let mut hops = Hops::default();
+        let location = order.resume.as_ref().and_then(|resume| resume.location.as_deref()).and_then(parse_host);
+        if let Some((host, port)) = location {
+            // Only a preference (XEP-0198 section 5): what does not work there is tried again in the usual place.
+            let target = Target { host, port, direct: self.endpoint.tls.mode == TlsMode::Direct };
+            let preferred = self.secure(vec![target], order.account.as_ref(), &mut hops).await;
+            if let Ok(secured) = preferred {
+                match self.authenticated(secured, order).await {
+                    Ok(session) => return Ok(session),
+                    Err(Stop::End(end)) => return Err(end),
+                    Err(Stop::Redirect(_)) => hops = Hops::default(),
+                }
+            }
+        }
+        let mut targets = self.targets().await?;
+        loop {
+            let secured = self.secure(targets, order.account.as_ref(), &mut hops).await?;
+            let target = secured.target.clone();
+            match self.authenticated(secured, order).await {
+                Ok(session) => return Ok(session),
+                Err(Stop::End(end)) => return Err(end),
+                Err(Stop::Redirect(place)) => targets = vec![hops.follow(&place, &target)?],
+            }
+        }
+    }
+
+    /// Connects and secures without signing in.
+    pub async fn probe(&self) -> Result<Secured, StreamEnd> {
+        self.secure(self.targets().await?, None, &mut Hops::default()).await
+    }
+
+    async fn targets(&self) -> Result<Vec<Target>, StreamEnd> {
+        let mode = self.endpoint.tls.mode;
+        match &self.endpoint.address {
+            Some(address) => {
+                let unknown = || StreamEnd::UnknownHost { host: address.clone() };
+                let (host, port) = parse_host(address).ok_or_else(unknown)?;
+                Ok(vec![Target { host, port, direct: mode == TlsMode::Direct }])
+            }
+            None => self.shared.connector.targets(self.domain, mode).await,
+        }
+    }
+
+    /// A stream over TLS at one of the targets, or where they redirect to.
+    async fn secure(
+        &self,
+        mut targets: Vec<Target>,
+        account: Option<&BareJid>,
+        hops: &mut Hops,
+    ) -> Result<Secured, StreamEnd> {
+        loop {
+            let (tcp, target) = self.shared.connector.connect(self.domain, &targets).await?;
+            match self.secure_one(tcp, &target, account).await {
+                Ok((wire, features)) => return Ok(Secured { wire, features, target }),
+                Err(Stop::End(end)) => return Err(end),
+                Err(Stop::Redirect(place)) => targets = vec![hops.follow(&place, &target)?],
+            }
+        }
+    }
+
+    async fn secure_one(
+        &self,
+        tcp: TcpStream,
+        target: &Target,
+        account: Option<&BareJid>,
+    ) -> Result<(Wire<Io>, Element), Stop> {
+        let tcp = if target.direct { tcp } else { self.start_tls(tcp).await? };
+        let handshake = self.shared.tls.connect(tcp, self.domain, &self.endpoint.tls, target.direct);
+        let until = self.deadline.min(Instant::now() + self.timeouts.step);
+        let tls = tokio::time::timeout_at(until, handshake)
+            .await
+            .map_err(|_| StreamEnd::TimedOut { phase: "the TLS handshake".to_owned() })??;
+        let mut wire = self.wire(tls);
+        let features = wire.open(self.domain, account.map(BareJid::as_str)).await?;
+        Ok((wire, features))
+    }
+
+    fn wire<IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(&self, io: IO) -> Wire<IO> {
+        Wire::new(io, self.domain, self.timeouts.step, self.deadline)
+    }
+
+    /// RFC 6120 section 5. Never goes on without.
+    async fn start_tls(&self, tcp: TcpStream) -> Result<TcpStream, Stop> {
+        let phase = "STARTTLS";
+        let refused = |detail: &str| StreamEnd::Tls { host: self.domain.to_owned(), detail: detail.to_owned() };
+        let mut wire = self.wire(tcp);
+        let features = wire.open(self.domain, None).await?;
+        if !features.has_child("starttls", NS_TLS) {
+            return Err(refused("it does not offer encryption").into());
+        }
+        wire.send(&Element::bare("starttls", NS_TLS), phase).await?;
+        let answer = wire.element(phase).await?;
+        if !answer.is("proceed", NS_TLS) {
+            return Err(refused("it refused to begin encryption").into());
+        }
+        Ok(wire.into_io())
+    }
+
+    async fn authenticated(&self, secured: Secured, order: &ConnectOrder) -> Result<Session, Stop> {
+        let Secured { mut wire, features, .. } = secured;
+        let before = max_bytes(&features);
+        let (mechanism, keep) = self.authenticate(&mut wire, &features, order).await?;
+        let features = wire.open(self.domain, order.account.as_ref().map(BareJid::as_str)).await?;
+        let manages = features.has_child("sm", NS_SM);
+        let mut up = StreamUp {
+            account: order
+                .account
+                .clone()
+                .map_or_else(|| BareJid::parse(self.domain), Ok)
+                .map_err(|_| bind_refused(""))?,
+            resource: order.resource.clone(),
+            resumed: None,
+            failed_h: None,
+            management: None,
+            max_bytes: max_bytes(&features).or(before),
+            roster_versioning: features.has_child("ver", NS_ROSTER_VERSIONS),
+            keep,
+            mechanism: mechanism.to_owned(),
+        };
+        let mut early = Vec::new();
+        if let Some(resume) = order.resume.as_ref().filter(|_| manages) {
+            match self.resume(&mut wire, resume).await? {
+                Ok(handled) => {
+                    up.resumed = Some(handled);
+                    up.management = Some(Management { id: Some(resume.id.clone()), location: resume.location.clone() });
+                    return Ok(Session { wire, up, early });
+                }
+                Err(handled) => up.failed_h = handled,
+            }
+        }
+        self.bind(&mut wire, &features, order, &mut up, &mut early).await?;
+        if manages {
+            up.management = self.manage(&mut wire, &mut early).await?;
+        }
+        Ok(Session { wire, up, early })
+    }
+
+    /// RFC 6120 section 6.4. One `<auth/>`.
+    async fn authenticate(
+        &self,
+        wire: &mut Wire<Io>,
+        features: &Element,
+        order: &ConnectOrder,
+    ) -> Result<(&'static str, Option<Credentials>), Stop> {
+        let phase = "the sign-in";
+        let exporter = exporter(wire.io());
+        let nonce = STANDARD.encode(rand::random::<[u8; 24]>());
+        let offer = Offer::read(features);
+        let (credentials, account) = (&order.credentials, order.account.as_ref());
+        let mut exchange = Exchange::choose(
+            &offer,
+            credentials,
+            account,
+            exporter.as_ref().map(<[u8; 32]>::as_slice),
+            &nonce,
+            self.domain,
+        )?;
+        wire.send(&exchange.auth(), phase).await?;
+        for _ in 0..MAX_CHALLENGES {
+            let answer = wire.element(phase).await?;
+            match answer.name() {
+                _ if !answer.has_ns(NS_SASL) => {}
+                "challenge" => {
+                    let response = exchange.challenge(&answer).await?;
+                    wire.send(&response, phase).await?;
+                }
+                "success" => {
+                    let name = exchange.name();
+                    return Ok((name, exchange.success(&answer)?));
+                }
+                "failure" => return Err(StreamEnd::Refused(sasl::refusal(&answer)).into()),
+                _ => {}
+            }
+        }
+        Err(StreamEnd::Lost { detail: "the sign-in did not come to an end".to_owned() }.into())
+    }
+
+    /// XEP-0198 section 5: `Ok(h)` if resumed, `Err(h)` if the session is gone; the server may tell `h` even then.
+    async fn resume(&self, wire: &mut Wire<Io>, resume: &Resume) -> Result<Result<u32, Option<u32>>, Stop> {
+        let phase = "the resumption";
+        let ask = Element::builder("resume", NS_SM)
+            .attr(xml_ncname!("previd").to_owned(), resume.id.as_str())
+            .attr(xml_ncname!("h").to_owned(), resume.inbound.to_string())
+            .build();
+        wire.send(&ask, phase).await?;
+        loop {
+            let answer = wire.element(phase).await?;
+            if answer.is("resumed", NS_SM) {
+                // Without `h` nothing is known to have arrived.
+                return Ok(Ok(handled(&answer).unwrap_or(0)));
+            }
+            if answer.is("failed", NS_SM) {
+                return Ok(Err(handled(&answer)));
+            }
+        }
+    }
+
+    async fn bind(
+        &self,
+        wire: &mut Wire<Io>,
+        features: &Element,
+        order: &ConnectOrder,
+        up: &mut StreamUp,
+        early: &mut Vec<Element>,
+    ) -> Result<(), Stop> {
+        let resource = Element::builder("resource", NS_BIND).append(order.resource.as_str());
+        let bind = Element::builder("bind", NS_BIND).append(resource).build();
+        let result = self.ask(wire, "bind", bind, up, early).await?;
+        let jid = result.get_child("bind", NS_BIND).and_then(|bind| bind.get_child("jid", NS_BIND));
+        if let Some(address) = jid.and_then(|jid| Address::parse(jid.text().trim()).ok()) {
+            up.account = address.bare;
+            up.resource = address.resource.unwrap_or_else(|| order.resource.clone());
+        }
+        // RFC 3921 section 3; RFC 6121 appendix E leaves it to old servers.
+        let session = features.get_child("session", NS_SESSION);
+        if session.is_some_and(|session| !session.has_child("optional", NS_SESSION)) {
+            self.ask(wire, "session", Element::bare("session", NS_SESSION), up, early).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends an IQ set to the server and waits for its result.
+    async fn ask(
+        &self,
+        wire: &mut Wire<Io>,
+        id: &str,
+        payload: Element,
+        up: &StreamUp,
+        early: &mut Vec<Element>,
+    ) -> Result<Element, Stop> {
+        let phase = format!("the answer to {id}");
+        let iq = Element::builder("iq", NS_CLIENT)
+            .attr(xml_ncname!("type").to_owned(), "set")
+            .attr(xml_ncname!("id").to_owned(), id)
+            .append(payload)
+            .build();
+        wire.send(&iq, &phase).await?;
+        loop {
+            let answer = wire.element(&phase).await?;
+            let ours = answer.is("iq", NS_CLIENT) && answer.attr("id") == Some(id);
+            match answer.attr("type") {
+                Some("result") if ours && from_server(&answer, up, self.domain) => return Ok(answer),
+                Some("error") if ours && from_server(&answer, up, self.domain) => {
+                    let error = answer.get_child("error", NS_CLIENT);
+                    let condition = error.and_then(|error| error.children().find(|child| child.name() != "text"));
+                    return Err(bind_refused(condition.map_or("", Element::name)).into());
+                }
+                _ => keep_early(answer, early)?,
+            }
+        }
+    }
+
+    /// XEP-0198 section 3. What came before `<enabled/>` is not of the counted session: it cannot be told from the
+    /// counted stanzas later and is dropped. Nothing but a server's own questions can come before initial presence.
+    async fn manage(&self, wire: &mut Wire<Io>, early: &mut Vec<Element>) -> Result<Option<Management>, Stop> {
+        let phase = "stream management";
+        let enable = Element::builder("enable", NS_SM).attr(xml_ncname!("resume").to_owned(), "true").build();
+        wire.send(&enable, phase).await?;
+        loop {
+            let answer = wire.element(phase).await?;
+            if answer.is("failed", NS_SM) {
+                return Ok(None);
+            }
+            if answer.is("enabled", NS_SM) {
+                early.clear();
+                let resumable = matches!(answer.attr("resume"), Some("true" | "1"));
+                let id = answer.attr("id").filter(|id| resumable && !id.is_empty()).map(str::to_owned);
+                return Ok(Some(Management { id, location: answer.attr("location").map(bounded) }));
+            }
+            keep_early(answer, early)?;
+        }
+    }
+}
+
+/// Redirects so far.
+#[derive(Default)]
+struct Hops(usize);
+
+impl Hops {
+    /// Where to go on: TLS again, by STARTTLS unless the redirect names a port to a client that came by direct TLS.
+    fn follow(&mut self, place: &str, from: &Target) -> Result<Target, StreamEnd> {
+        self.0 += 1;
+        if self.0 > MAX_REDIRECTS {
+            return Err(StreamEnd::TooManyRedirects);
+        }
+        let unusable = || StreamEnd::StreamError { condition: "see-other-host".to_owned(), text: Some(bounded(place)) };
+        let (host, port) = parse_host(place).ok_or_else(unusable)?;
+        Ok(Target { direct: from.direct && port != super::connect::DEFAULT_PORT, host, port })
+    }
+}
+
+/// The channel binding data of RFC 9266, on TLS 1.3 only: earlier versions need more for it to be unique.
+fn exporter(io: &Io) -> Option<[u8; 32]> {
+    let connection = io.get_ref().1;
+    if connection.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+        return None;
+    }
+    connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b"")).ok()
+}
+
+/// A reply to an IQ without `to` may come from nobody, the account or the server (RFC 6120 section 10.3.3, and what
+/// the Messenger service did).
+fn from_server(answer: &Element, up: &StreamUp, domain: &str) -> bool {
+    let Some(from) = answer.attr("from").filter(|from| !from.is_empty()) else { return true };
+    Address::parse(from).is_ok_and(|from| {
+        from.bare == up.account
+            || from.bare.as_str().eq_ignore_ascii_case(domain)
+            || from.bare.domain() == up.account.domain()
+    })
+}
+
+fn keep_early(element: Element, early: &mut Vec<Element>) -> Result<(), StreamEnd> {
+    if early.len() >= MAX_EARLY {
+        return Err(StreamEnd::Lost { detail: "too much came before the session".to_owned() });
+    }
+    if is_stanza(&element) {
+        early.push(element);
+    }
+    Ok(())
+}
+
+/// XEP-0198 counts these and nothing else.
+pub fn is_stanza(element: &Element) -> bool {
+    element.has_ns(NS_CLIENT) && matches!(element.name(), "message" | "presence" | "iq")
+}
+
+/// `h` of a stream management element.
+pub fn handled(element: &Element) -> Option<u32> {
+    element.attr("h").and_then(|h| h.trim().parse().ok())
+}
+
+fn max_bytes(features: &Element) -> Option<u32> {
+    let limits = features.get_child("limits", NS_LIMITS)?;
+    limits.get_child("max-bytes", NS_LIMITS)?.text().trim().parse().ok()
+}
+
+fn bind_refused(condition: &str) -> StreamEnd {
+    let condition = if condition.is_empty() { "undefined-condition" } else { condition };
+    StreamEnd::BindRefused { condition: bounded(condition) }
+}
