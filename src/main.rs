@@ -1,1 +1,3 @@
+//! messenger-bridge: see the library.
+
 fn main() {}

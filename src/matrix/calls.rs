@@ -9,7 +9,7 @@ use ruma::{
         appservice::request_ping,
         discovery::get_supported_versions,
         media::create_content,
-        membership::{join_room_by_id, joined_rooms, leave_room},
+        membership::{join_room_by_id, joined_members, joined_rooms, leave_room},
         message::send_message_event,
         presence::{get_presence, set_presence},
         profile::{set_avatar_url, set_display_name},
@@ -176,6 +176,13 @@ impl Client {
     pub async fn membership(&self, user: &UserId, room: &RoomId, member: &UserId) -> Result<Option<String>, CallError> {
         let content = self.state(user, room, "m.room.member", member.as_str()).await?;
         Ok(content["membership"].as_str().map(str::to_owned))
+    }
+
+    /// `GET /rooms/{room}/joined_members`: how many have joined.
+    pub async fn count_members(&self, user: &UserId, room: &RoomId) -> Result<u64, CallError> {
+        let members =
+            self.call("joined_members", Some(user), joined_members::v3::Request::new(room.to_owned())).await?.joined;
+        Ok(u64::try_from(members.len()).unwrap_or(u64::MAX))
     }
 
     /// `GET /joined_rooms`.

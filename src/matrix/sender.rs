@@ -136,6 +136,7 @@ impl MatrixSender {
             }
             MatrixCall::CreateRoom(room) => self.create_room(room).await.map(Receipt::Room),
             MatrixCall::Join { room, user } => self.join(user, room).await.map(|()| Receipt::Nothing),
+            MatrixCall::CountMembers { room, user } => client.count_members(user, room).await.map(Receipt::Members),
             MatrixCall::Leave { room, user } => self.leave(user, room).await.map(|()| Receipt::Nothing),
             MatrixCall::Invite { room, user, target } => {
                 self.invite(user, room, target).await.map(|()| Receipt::Nothing)
@@ -260,7 +261,7 @@ fn kind(call: &MatrixCall) -> Kind {
         MatrixCall::SetDisplayName { .. } | MatrixCall::SetAvatar { .. } => Kind::Profile,
         MatrixCall::Upload { .. } => Kind::Media,
         MatrixCall::CreateRoom(_) => Kind::Create,
-        MatrixCall::Join { .. } | MatrixCall::Leave { .. } => Kind::Membership,
+        MatrixCall::Join { .. } | MatrixCall::CountMembers { .. } | MatrixCall::Leave { .. } => Kind::Membership,
         MatrixCall::Invite { .. } => Kind::Invite,
         MatrixCall::Send { .. } | MatrixCall::SetState { .. } | MatrixCall::Redact { .. } => Kind::Event,
     }

@@ -1,1 +1,1 @@
-//! scenes
+//! Bilingual plays against the engine alone.

@@ -1,1 +1,1 @@
-//! simulation
+//! The engine in a seeded world that fails.

@@ -248,7 +248,9 @@ mod tests {
 
     fn offer(names: &[&str]) -> Offer {
         let list: String = names.iter().map(|name| format!("<mechanism>{name}</mechanism>")).collect();
-        let bindings = format!("<sasl-channel-binding xmlns='{NS_CHANNEL_BINDING}'><x type='tls-exporter'/></sasl-channel-binding>");
+        let bindings = format!(
+            "<sasl-channel-binding xmlns='{NS_CHANNEL_BINDING}'><x type='tls-exporter'/></sasl-channel-binding>"
+        );
         let xml = format!("<features xmlns='u'><mechanisms xmlns='{NS_SASL}'>{list}</mechanisms>{bindings}</features>");
         Offer::read(&xml.parse().unwrap())
     }
@@ -288,7 +290,8 @@ mod tests {
             |kind: &str| best_scram(&Offer::read(&xml.replace('%', kind).parse().unwrap()), true, None).unwrap().0;
         assert_eq!(best("tls-exporter"), "SCRAM-SHA-1-PLUS");
         assert_eq!(best("tls-unique"), "SCRAM-SHA-1");
-        let unnamed = Offer { mechanisms: vec!["SCRAM-SHA-1".to_owned(), "SCRAM-SHA-1-PLUS".to_owned()], bindings: None };
+        let unnamed =
+            Offer { mechanisms: vec!["SCRAM-SHA-1".to_owned(), "SCRAM-SHA-1-PLUS".to_owned()], bindings: None };
         assert_eq!(best_scram(&unnamed, true, None).unwrap().0, "SCRAM-SHA-1");
     }
 
