@@ -281,7 +281,7 @@ async fn service(resolver: &TokioResolver, domain: &str, service: &str, direct: 
         .filter_map(|(priority, weight, target, port)| {
             let host = target.strip_suffix('.').unwrap_or(&target).to_ascii_lowercase();
             not_here |= host.is_empty();
-            (!host.is_empty()).then(|| Record { priority, weight, target: Target { host, port, direct } })
+            (!host.is_empty()).then_some(Record { priority, weight, target: Target { host, port, direct } })
         })
         .collect();
     match (records.is_empty(), not_here) {

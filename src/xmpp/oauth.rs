@@ -218,18 +218,18 @@ fn in_shape(body: Vec<u8>) -> Vec<u8> {
     let Ok(Value::Object(mut answer)) = serde_json::from_slice(&body) else { return body };
     if answer.contains_key("access_token") {
         let seconds = match answer.get("expires_in") {
-            Some(Value::Number(number)) => number.as_f64(),
-            Some(Value::String(text)) => text.trim().parse::<f64>().ok(),
+            Some(Value::Number(number)) => number.as_u64().or_else(|| whole(&number.to_string())),
+            Some(Value::String(text)) => whole(text),
             _ => None,
         };
         answer.remove("expires_in");
-        if let Some(seconds) = seconds.filter(|seconds| *seconds >= 0.0 && *seconds < 1e10) {
-            answer.insert("expires_in".to_owned(), Value::from(seconds.floor() as i64));
+        if let Some(seconds) = seconds {
+            answer.insert("expires_in".to_owned(), Value::from(seconds));
         }
         if !answer.get("token_type").is_some_and(Value::is_string) {
             answer.insert("token_type".to_owned(), Value::from("bearer"));
         }
-        if !answer.get("refresh_token").is_some_and(|token| token.as_str().is_some_and(|token| !token.is_empty())) {
+        if answer.get("refresh_token").and_then(Value::as_str).is_none_or(str::is_empty) {
             answer.remove("refresh_token");
         }
         answer.remove("scope");
@@ -241,6 +241,11 @@ fn in_shape(body: Vec<u8>) -> Vec<u8> {
         }
     }
     serde_json::to_vec(&answer).unwrap_or(body)
+}
+
+/// The whole seconds of a number written as text.
+fn whole(text: &str) -> Option<u64> {
+    text.trim().split('.').next()?.parse().ok().filter(|seconds| *seconds < 10_000_000_000)
 }
 
 fn read(
@@ -271,8 +276,10 @@ fn refusal(error: &BasicErrorResponseType) -> Failed {
             "the sign-in service does not accept this bridge: its client_id or client_secret is wrong".to_owned()
         }
         other => {
-            let code: String = other.as_ref().chars().filter(char::is_ascii_graphic).take(64).collect();
-            format!("the sign-in service refused: {code}")
+            // A code is a plain word (RFC 6749 section 5.2); whatever else stands there is not shown.
+            let code = Some(other.as_ref())
+                .filter(|code| code.len() <= 64 && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+            format!("the sign-in service refused: {}", code.unwrap_or("it does not say why"))
         }
     };
     let later = matches!(error.as_ref(), "temporarily_unavailable" | "server_error" | "slow_down");
