@@ -295,8 +295,11 @@ impl State {
                 self.acks.unasked |= self.acks.managed && !stanzas.is_empty();
             }
             StreamOrder::Ack(committed) => {
-                self.acks.committed = committed;
-                let behind = committed.wrapping_sub(self.acks.told);
+                // A count never goes back; it wraps around (XEP-0198 section 4).
+                if committed.wrapping_sub(self.acks.committed) <= u32::MAX / 2 {
+                    self.acks.committed = committed;
+                }
+                let behind = self.acks.committed.wrapping_sub(self.acks.told);
                 if self.acks.managed && (self.acks.asked && behind > 0 || behind >= ACK_EVERY) {
                     self.tell();
                     self.acks.asked = self.acks.told != self.acks.inbound && self.acks.asked;
