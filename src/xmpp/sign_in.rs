@@ -126,19 +126,34 @@ impl SignIn<'_> {
         }
     }
 
-    /// A stream over TLS at one of the targets, or where they redirect to.
+    /// A stream over TLS at one of the targets, or where they redirect to. A target that accepts connections but is not
+    /// what it should be does not keep us from the next (XEP-0368 section 3); if none is, the first one's error counts.
     async fn secure(
         &self,
         mut targets: Vec<Target>,
         account: Option<&BareJid>,
         hops: &mut Hops,
     ) -> Result<Secured, StreamEnd> {
+        let mut first = None;
         loop {
-            let (tcp, target) = self.shared.connector.connect(self.domain, &targets).await?;
+            let (tcp, target) = match self.shared.connector.connect(self.domain, &targets).await {
+                Ok(connected) => connected,
+                Err(end) => return Err(first.unwrap_or(end)),
+            };
             match self.secure_one(tcp, &target, account).await {
                 Ok((wire, features)) => return Ok(Secured { wire, features, target }),
-                Err(Stop::End(end)) => return Err(end),
-                Err(Stop::Redirect(place)) => targets = vec![hops.follow(&place, &target)?],
+                Err(Stop::End(end)) => {
+                    let tried = targets.iter().position(|other| *other == target).map_or(targets.len(), |at| at + 1);
+                    targets.drain(..tried);
+                    let end = first.get_or_insert(end);
+                    if targets.is_empty() {
+                        return Err(end.clone());
+                    }
+                }
+                Err(Stop::Redirect(place)) => {
+                    targets = vec![hops.follow(&place, &target)?];
+                    first = None;
+                }
             }
         }
     }
@@ -316,10 +331,12 @@ impl SignIn<'_> {
         wire.send(&iq, &phase).await?;
         loop {
             let answer = wire.element(&phase).await?;
-            let ours = answer.is("iq", NS_CLIENT) && answer.attr("id") == Some(id);
+            // Before it is bound nobody but the server can reach this stream, whatever it calls itself.
+            let trusted = id == "bind" || from_server(&answer, up, self.domain);
+            let ours = answer.is("iq", NS_CLIENT) && answer.attr("id") == Some(id) && trusted;
             match answer.attr("type") {
-                Some("result") if ours && from_server(&answer, up, self.domain) => return Ok(answer),
-                Some("error") if ours && from_server(&answer, up, self.domain) => {
+                Some("result") if ours => return Ok(answer),
+                Some("error") if ours => {
                     let error = answer.get_child("error", NS_CLIENT);
                     let condition = error.and_then(|error| error.children().find(|child| child.name() != "text"));
                     return Err(bind_refused(condition.map_or("", Element::name)).into());
@@ -382,9 +399,8 @@ fn exporter(io: &Io) -> Option<[u8; 32]> {
 fn from_server(answer: &Element, up: &StreamUp, domain: &str) -> bool {
     let Some(from) = answer.attr("from").filter(|from| !from.is_empty()) else { return true };
     Address::parse(from).is_ok_and(|from| {
-        from.bare == up.account
-            || from.bare.as_str().eq_ignore_ascii_case(domain)
-            || from.bare.domain() == up.account.domain()
+        let bare = from.bare.as_str();
+        from.bare == up.account || bare == up.account.domain() || bare.eq_ignore_ascii_case(domain)
     })
 }
 
@@ -416,4 +432,61 @@ fn max_bytes(features: &Element) -> Option<u32> {
 fn bind_refused(condition: &str) -> StreamEnd {
     let condition = if condition.is_empty() { "undefined-condition" } else { condition };
     StreamEnd::BindRefused { condition: bounded(condition) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_place_that_is_not_what_it_should_be_does_not_keep_us_from_the_next() {
+        let shared = Shared { connector: super::super::Connector::new(), tls: super::super::Tls::new() };
+        let (endpoint, timeouts) = (Endpoint::default(), Timeouts::default());
+        let deadline = Instant::now() + timeouts.sign_in;
+        let sign_in =
+            SignIn { shared: &shared, endpoint: &endpoint, timeouts: &timeouts, domain: "capulet.lit", deadline };
+        let (first, second) = (listener().await, listener().await);
+        let target = |listener: &TcpListener| {
+            let address = listener.local_addr().unwrap();
+            Target { host: address.ip().to_string(), port: address.port(), direct: false }
+        };
+        let targets = vec![target(&first), target(&second)];
+        let servers = async {
+            let (mut io, _) = first.accept().await.unwrap();
+            io.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").await.unwrap();
+            // The second is asked, and goes away.
+            second.accept().await.unwrap();
+        };
+        let mut hops = Hops::default();
+        let (end, ()) = tokio::join!(sign_in.secure(targets, None, &mut hops), servers);
+        assert_eq!(end.err(), Some(StreamEnd::NotXmpp { host: "capulet.lit".to_owned() }));
+    }
+
+    async fn listener() -> TcpListener {
+        TcpListener::bind("127.0.0.1:0").await.unwrap()
+    }
+
+    #[test]
+    fn replies_are_taken_from_nobody_the_account_and_the_server() {
+        let up = StreamUp {
+            account: BareJid::parse("juliet@capulet.lit").unwrap(),
+            resource: String::new(),
+            resumed: None,
+            failed_h: None,
+            management: None,
+            max_bytes: None,
+            roster_versioning: false,
+            keep: None,
+            mechanism: String::new(),
+        };
+        let taken = |from: &str| from_server(&element("iq", NS_CLIENT, &[("from", from)]), &up, "capulet.lit");
+        for from in ["", "juliet@capulet.lit", "Juliet@Capulet.lit/balcony", "capulet.lit", "CAPULET.LIT"] {
+            assert!(taken(from), "{from}");
+        }
+        for from in ["mallory@capulet.lit", "evil.lit", "capulet.lit.evil.lit", "@"] {
+            assert!(!taken(from), "{from}");
+        }
+    }
 }

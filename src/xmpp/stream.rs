@@ -14,7 +14,7 @@ use super::{
     Timeouts,
     frames::{Frame, Frames, NS_CLIENT, NS_STREAM, element, write_element},
     sign_in::{NS_SM, handled, is_stanza},
-    wire::{READ_SIZE, Stop, stream_error},
+    wire::{READ_SIZE, Stop, io_words, stream_error},
 };
 use crate::domain::{
     StreamId,
@@ -153,12 +153,12 @@ impl Live<'_> {
                             }
                             state.frames(&mut frames, self.stream);
                         }
-                        Err(error) => state.over(&error.to_string()),
+                        Err(error) => state.over(&io_words(&error)),
                     }
                 }
                 written = write_some(&mut writer, &state.out), if state.writes() && !over => match written {
                     Ok(n) => state.written(n),
-                    Err(error) => state.over(&error.to_string()),
+                    Err(error) => state.over(&io_words(&error)),
                 },
                 permit = self.reports.reserve(), if !state.ready.is_empty() => {
                     let Ok(permit) = permit else { return StreamEnd::Closed };

@@ -135,7 +135,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
             io.flush().await
         };
         match timeout_at(self.deadline.min(Instant::now() + self.step), written).await {
-            Ok(written) => written.map_err(|error| closed(&error.to_string())),
+            Ok(written) => written.map_err(|error| closed(&io_words(&error))),
             Err(_) => Err(StreamEnd::TimedOut { phase: phase.to_owned() }.into()),
         }
     }
@@ -158,9 +158,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
                         StreamEnd::NotXmpp { host: self.host.clone() }.into()
                     }
                 })?,
-                Err(error) => return Err(closed(&error.to_string())),
+                Err(error) => return Err(closed(&io_words(&error))),
             }
         }
+    }
+}
+
+/// A failed read or write in words for a person. That TLS was not ended in style is nobody's concern here: what counts
+/// is confirmed by the protocol above.
+pub fn io_words(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset => {
+            "the server closed the connection".to_owned()
+        }
+        _ => error.to_string(),
     }
 }
 

@@ -205,6 +205,10 @@ async fn what_came_before_the_end_is_reported_before_it() {
         client.stanza().await;
         assert_eq!(client.down().await, end);
     }
+    // Cut without a word of TLS, as a crash or a middlebox does.
+    let (_server, mut client, peer) = up(false).await;
+    drop(peer);
+    assert_eq!(client.down().await, lost("the server closed the connection"));
     let (_server, mut client, mut peer) = up(false).await;
     peer.send("<message id='1'/><message></presence>").await;
     client.stanza().await;

@@ -202,6 +202,20 @@ async fn a_session_is_resumed_where_the_server_prefers_it() {
 }
 
 #[tokio::test]
+async fn a_preferred_place_that_is_not_there_is_no_obstacle() {
+    let server = Server::new().await;
+    let free = { TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap() };
+    let mut order = resuming();
+    order.resume.as_mut().unwrap().location = Some(free.to_string());
+    let mut client = Client::start(server.settings(), order);
+    let mut peer = server.accept_signed_in().await;
+    peer.open(&format!("{BIND}{SM}")).await;
+    peer.until("<resume ").await;
+    peer.send("<resumed xmlns='urn:xmpp:sm:3' h='3' previd='s0'/>").await;
+    assert_eq!(client.up().await.resumed, Some(3));
+}
+
+#[tokio::test]
 async fn redirects_are_followed_before_and_after_the_sign_in() {
     let server = Server::new().await;
     let port = server.listener.local_addr().unwrap().port();
