@@ -5,6 +5,7 @@
 
 use std::{
     path::PathBuf,
+    pin::Pin,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -111,8 +112,7 @@ async fn redeem(
     code: &Secret,
     verifier: &Secret,
 ) -> Result<Tokens, Failed> {
-    let http = http(settings, tls)?;
-    let send = |request| send(&http, request);
+    let send = sender(http(settings, tls)?);
     let request = client
         .exchange_code(AuthorizationCode::new(code.expose().to_owned()))
         .set_pkce_verifier(PkceCodeVerifier::new(verifier.expose().to_owned()));
@@ -120,8 +120,7 @@ async fn redeem(
 }
 
 async fn renew(client: &Client, settings: &OAuthSettings, tls: &Tls, refresh: &Secret) -> Result<Tokens, Failed> {
-    let http = http(settings, tls)?;
-    let send = |request| send(&http, request);
+    let send = sender(http(settings, tls)?);
     let token = RefreshToken::new(refresh.expose().to_owned());
     // A provider that gives no new refresh token means the old one to go on (RFC 6749 section 6).
     read(client.exchange_refresh_token(&token).request_async(&send).await, Some(refresh))
@@ -174,6 +173,16 @@ fn http(settings: &OAuthSettings, tls: &Tls) -> Result<reqwest::Client, Failed> 
         .timeout(TIMEOUT)
         .build()
         .map_err(|_| Failed::configuration("no HTTP client could be made"))
+}
+
+type Sending = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send>>;
+
+/// [`send`] in the shape that the crate takes, with a future that any thread may carry on.
+fn sender(http: reqwest::Client) -> impl Fn(HttpRequest) -> Sending {
+    move |request| {
+        let http = http.clone();
+        Box::pin(async move { send(&http, request).await })
+    }
 }
 
 /// One request; the body is read up to a bound.
