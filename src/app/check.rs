@@ -42,13 +42,21 @@ impl Lines {
     }
 }
 
+impl Lines {
+    /// A file is wrong: what is wrong in it goes where `run` says it too.
+    fn refused(&mut self, what: &str, message: &str) {
+        let _ = writeln!(std::io::stderr(), "{message}");
+        self.wrong(what, "see above; mend the file.");
+    }
+}
+
 /// Checks all that `run` needs.
 pub fn check(files: &Files) -> Exit {
     let mut lines = Lines::default();
     let config = match cli::load_config(&files.config) {
         Ok(config) => config,
         Err(failure) => {
-            lines.wrong("config", &failure.message);
+            lines.refused("config", &failure.message);
             return Exit::CheckFailed;
         }
     };
@@ -56,7 +64,7 @@ pub fn check(files: &Files) -> Exit {
     let registration = match cli::load_registration(&files.registration, &config) {
         Ok(registration) => registration,
         Err(failure) => {
-            lines.wrong("registration", &failure.message);
+            lines.refused("registration", &failure.message);
             return Exit::CheckFailed;
         }
     };

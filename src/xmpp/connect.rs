@@ -198,9 +198,9 @@ impl Connector {
         if addresses.is_empty() {
             return Err(StreamEnd::UnknownHost { host: target.host.clone() });
         }
-        let unreachable = |detail: String| StreamEnd::Unreachable { host: target.to_string(), detail };
-        let io = race(&addresses).await.map_err(|error| unreachable(error.to_string()))?;
-        io.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
+        let unreachable = |error: io::Error| StreamEnd::Unreachable { host: target.to_string(), detail: words(&error) };
+        let io = race(&addresses).await.map_err(unreachable)?;
+        io.set_nodelay(true).map_err(unreachable)?;
         Ok(io)
     }
 
@@ -294,3 +294,13 @@ async fn service(resolver: &TokioResolver, domain: &str, service: &str, direct: 
 #[cfg(test)]
 #[path = "connect_tests.rs"]
 mod tests;
+
+/// Why a connection failed, for a person: the usual causes in words, others as the system says them, without its number.
+fn words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+        io::ErrorKind::TimedOut => "it did not answer in time".to_owned(),
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => "there is no way to it".to_owned(),
+        _ => error.to_string().split(" (os error").next().unwrap_or_default().to_owned(),
+    }
+}

@@ -170,6 +170,9 @@ fn end_of_handshake(domain: &str, error: &io::Error) -> StreamEnd {
         Some(rustls::Error::InvalidMessage(_)) => {
             StreamEnd::Tls { host, detail: "what answered does not speak TLS".to_owned() }
         }
+        Some(rustls::Error::AlertReceived(rustls::AlertDescription::UnrecognisedName)) => {
+            StreamEnd::Certificate { host, detail: "the server there has none for this name".to_owned() }
+        }
         Some(other) => StreamEnd::Tls { host, detail: other.to_string() },
         None => StreamEnd::Tls { host, detail: format!("the handshake failed: {error}") },
     }
