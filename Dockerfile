@@ -8,12 +8,14 @@
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --bin messenger-bridge && mkdir /empty
+RUN cargo build --release --locked --bin messenger-bridge
 
-# glibc, certificate authorities and nothing else: no shell, no package manager.
-FROM gcr.io/distroless/cc-debian12:nonroot
+FROM debian:bookworm-slim
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/* \
+    && install -d -o 65532 -g 65532 /data
 COPY --from=build /src/target/release/messenger-bridge /usr/local/bin/messenger-bridge
-COPY --from=build --chown=65532:65532 /empty /data
 WORKDIR /data
 VOLUME /data
 EXPOSE 29340

@@ -31,7 +31,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn well(&mut self, what: &str, text: &str) {
+    fn well(what: &str, text: &str) {
         // Nothing is left to be done if stdout is closed.
         let _ = writeln!(std::io::stdout(), "ok    {what}: {text}");
     }
@@ -60,7 +60,7 @@ pub fn check(files: &Files) -> Exit {
             return Exit::CheckFailed;
         }
     };
-    lines.well("config", &files.config.display().to_string());
+    Lines::well("config", &files.config.display().to_string());
     let registration = match cli::load_registration(&files.registration, &config) {
         Ok(registration) => registration,
         Err(failure) => {
@@ -68,7 +68,7 @@ pub fn check(files: &Files) -> Exit {
             return Exit::CheckFailed;
         }
     };
-    lines.well("registration", &files.registration.display().to_string());
+    Lines::well("registration", &files.registration.display().to_string());
     run::install_crypto();
     let Ok(runtime) = tokio::runtime::Runtime::new() else { return Exit::Internal };
     let running = health::probe(config.appservice.listen).is_ok();
@@ -90,11 +90,11 @@ async fn check_homeserver(lines: &mut Lines, config: &Config, registration: &Reg
     let service =
         AppService::new(Secret::new(registration.hs_token.expose_secret()), mailbox, Arc::new(Counters::default()));
     if running {
-        lines.well("listener", &format!("the bridge is running on {}.", config.appservice.listen));
+        Lines::well("listener", &format!("the bridge is running on {}.", config.appservice.listen));
     } else {
         match TcpListener::bind(config.appservice.listen).await {
             Ok(listener) => {
-                lines.well("listener", &format!("{} is free.", config.appservice.listen));
+                Lines::well("listener", &format!("{} is free.", config.appservice.listen));
                 let router = service.router();
                 tokio::spawn(async move { axum::serve(listener, router).await });
             }
@@ -111,9 +111,9 @@ async fn check_homeserver(lines: &mut Lines, config: &Config, registration: &Reg
     for line in &report.lines {
         let what = line.check.to_string();
         match &line.result {
-            Ok(sentence) => lines.well(&what, sentence),
+            Ok(sentence) => Lines::well(&what, sentence),
             Err(Finding::PingElsewhere(_)) if running => {
-                lines.well(&what, "The homeserver reaches the running bridge.")
+                Lines::well(&what, "The homeserver reaches the running bridge.");
             }
             Err(finding) => lines.wrong(&what, &format!("{finding} {}", finding.remedy())),
         }
@@ -125,7 +125,7 @@ async fn check_networks(lines: &mut Lines, config: &Config) {
     for name in config.networks.keys() {
         let what = format!("network {name}");
         match xmpp.probe(name).await {
-            Ok(line) => lines.well(&what, &line),
+            Ok(line) => Lines::well(&what, &line),
             Err(end) => lines.wrong(
                 &what,
                 &format!("{end}. Check its domain, address and tls in the configuration, and that its server runs."),
@@ -135,9 +135,9 @@ async fn check_networks(lines: &mut Lines, config: &Config) {
 }
 
 fn check_store(lines: &mut Lines, config: &Config, running: bool) {
-    match store::open(config) {
-        Ok(_) => lines.well("store", &config.store.path.display().to_string()),
-        Err(StoreError::Locked { .. }) if running => lines.well("store", "in use by the running bridge."),
+    match store::open(config, false) {
+        Ok(_) => Lines::well("store", &config.store.path.display().to_string()),
+        Err(StoreError::Locked { .. }) if running => Lines::well("store", "in use by the running bridge."),
         Err(error) => lines.wrong("store", &format!("{error}")),
     }
 }

@@ -114,7 +114,7 @@ impl Driver {
     /// Waits for inputs or for the engine's next timer. `false`: nobody is left to send any.
     async fn wait(&self, mailbox: &mut mpsc::Receiver<Input>, batch: &mut Vec<Input>) -> bool {
         let wake = self.engine.next_wake().map(|at| self.started + Duration::from_millis(at));
-        let far = Instant::now() + Duration::from_secs(3600);
+        let far = Instant::now() + Duration::from_hours(1);
         tokio::select! {
             count = mailbox.recv_many(batch, BATCH) => count > 0,
             () = tokio::time::sleep_until(wake.unwrap_or(far).into()) => {
@@ -154,13 +154,10 @@ impl Driver {
                 let handle = self.shells.xmpp.spawn(stream, *order, self.shells.reports.clone());
                 self.streams.insert(stream, handle);
             }
-            Output::Stream { stream, order } => match self.streams.get(&stream) {
-                Some(handle) => {
-                    // A stream that takes no more is ended by its own task, which reports it.
-                    let _ = handle.send(order);
-                }
-                None => tracing::debug!(%stream, "order for a stream that has ended"),
-            },
+            Output::Stream { stream, order } => {
+                // A stream that takes no more is ended by its own task, which reports it; one that has ended has done so.
+                let _ = self.streams.get(&stream).map(|handle| handle.send(order));
+            }
             Output::Matrix(work) => {
                 if let Err(refused) = self.shells.work.try_send(work) {
                     let work = match refused {

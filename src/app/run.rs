@@ -37,7 +37,7 @@ use crate::{
 /// How long ending may take, from the signal on.
 const ENDING: Duration = Duration::from_secs(10);
 /// How long the homeserver may take to be there at the start.
-const HOMESERVER_PATIENCE: Duration = Duration::from_secs(60);
+const HOMESERVER_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Runs the bridge until it is told to stop.
 pub fn run(config: &Config, registration: &Registration) -> Exit {
@@ -46,7 +46,7 @@ pub fn run(config: &Config, registration: &Registration) -> Exit {
         return Exit::Logging;
     }
     install_crypto();
-    let store = match store::open(config) {
+    let store = match store::open(config, true) {
         Ok(store) => store,
         Err(error) => {
             tracing::error!("{error}");

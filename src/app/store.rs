@@ -5,6 +5,7 @@ use std::{
     io::{BufReader, BufWriter, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    time::Duration,
 };
 
 use rand::random;
@@ -14,15 +15,15 @@ use crate::{
     config::Config,
     store::{
         SCHEMA, Store, StoreError,
-        archive_file::{export, import},
+        archive_file::{export, import, rotate_exports},
         seal::{KeyFile, Seal},
         sled::SledBackend,
         verify::verify,
     },
 };
 
-/// Opens the store and its key; both are made at the first start.
-pub fn open(config: &Config) -> Result<Store, StoreError> {
+/// Opens the store and its key; both are made at the first start. `exported`: the daily export is taken if it is due.
+pub fn open(config: &Config, exported: bool) -> Result<Store, StoreError> {
     let path = &config.store.path;
     let backend = SledBackend::open(path, random())?;
     // A key made anew would open nothing of a store that is there already.
@@ -32,7 +33,33 @@ pub fn open(config: &Config) -> Result<Store, StoreError> {
     } else {
         KeyFile::load(&config.store.key_file)?
     };
+    if !fresh && exported {
+        take_export(config, &backend);
+    }
     Store::open(Box::new(backend), Seal::new(&key), random())
+}
+
+/// Exports that are kept beside the store.
+const EXPORTS: usize = 7;
+/// A new export is taken at a start when the last is older than this.
+const EXPORT_AGE: Duration = Duration::from_hours(24);
+
+/// Takes an export of the store into the folder beside it named `<store.path>.exports`, once a day at most. That it fails
+/// is told, and is no reason not to start.
+fn take_export(config: &Config, backend: &SledBackend) {
+    let mut folder = config.store.path.clone().into_os_string();
+    folder.push(".exports");
+    let folder = Path::new(&folder);
+    let newest = fs::read_dir(folder)
+        .ok()
+        .and_then(|entries| entries.filter_map(|entry| entry.ok()?.metadata().ok()?.modified().ok()).max());
+    if newest.is_some_and(|at| at.elapsed().is_ok_and(|age| age < EXPORT_AGE)) {
+        return;
+    }
+    match rotate_exports(folder, EXPORTS, |out| export(backend, out).map(drop)) {
+        Ok(path) => tracing::info!(path = %path.display(), "the store was exported"),
+        Err(error) => tracing::warn!(%error, "the store could not be exported"),
+    }
 }
 
 /// The exit code of a store that cannot be used.
