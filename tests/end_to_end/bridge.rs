@@ -101,6 +101,11 @@ impl Bridge {
         Person::login(&self.synapse.user(stem))
     }
 
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn log(&self) -> PathBuf {
         self.folder.join("bridge.log")
     }

@@ -14,6 +14,7 @@ mod hostile;
 mod http;
 mod isolation;
 mod process;
+mod program;
 mod refusals;
 mod restart;
 mod scripted;
