@@ -52,7 +52,9 @@ impl Engine {
         match (&debt.lane, &debt.effect, receipt) {
             (Lane::Ghost(contact), Effect::RegisterGhost, _) => {
                 self.bridge.ghost_registered(contact)?;
-                self.show_contact_presence(contact)?;
+                if self.bridge.store.resources(contact)?.is_some() {
+                    self.show_contact_presence(contact)?;
+                }
             }
             (Lane::ToMatrix(portal), Effect::CreateRoom, Receipt::Room(room)) => {
                 if let Some(mut row) = self.bridge.store.portal(portal)? {
