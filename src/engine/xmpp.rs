@@ -489,7 +489,7 @@ impl Engine {
                     portal.history = History::Done;
                     self.bridge.store.put_portal(&contact_of(login, &contact), &portal)?;
                 }
-                (Archive::None, History::Done) | (Archive::Mam, History::Done) => {}
+                (Archive::None | Archive::Mam, History::Done) => {}
                 // An archive without ids is asked again each time: what was said elsewhere meanwhile is only there.
                 (Archive::Mam | Archive::Recent, _) => {
                     if let Some(live) = self.lives.get_mut(login) {

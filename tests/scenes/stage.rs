@@ -256,12 +256,11 @@ impl Stage {
             Output::Stream { stream, order } => match order {
                 StreamOrder::Connect(order) => {
                     self.connects.push((*order).clone());
-                    let report = match self.sign_ins.pop_front() {
-                        Some(end) => StreamReport::Down(end),
-                        None => {
-                            self.stream = Some(stream);
-                            StreamReport::Up(Box::new(self.up(&order)))
-                        }
+                    let report = if let Some(end) = self.sign_ins.pop_front() {
+                        StreamReport::Down(end)
+                    } else {
+                        self.stream = Some(stream);
+                        StreamReport::Up(Box::new(self.up(&order)))
                     };
                     inputs.push_back(Input::Stream { stream, report });
                 }
