@@ -1,5 +1,7 @@
 //! The layers of the house: modules import only downwards, and the pure ones know no I/O, clock or chance.
 
+#![allow(clippy::expect_used)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -209,7 +209,7 @@ impl Outbox {
     }
 }
 
-/// Spreads neighbouring numbers (SplitMix64's finaliser).
+/// Spreads neighbouring numbers (`SplitMix64`'s finaliser).
 pub fn scatter(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

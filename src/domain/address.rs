@@ -153,7 +153,7 @@ pub fn ghost_localpart(login: &LoginId, contact: &BareJid, server: &str) -> Stri
         localpart.truncate(prefix);
         localpart.push_str("==");
         for byte in Sha256::digest(contact.0.as_bytes()).iter().take(20) {
-            push_hex(byte, &mut localpart);
+            push_hex(*byte, &mut localpart);
         }
     }
     localpart
@@ -165,12 +165,12 @@ fn escape(contact: &BareJid, into: &mut String) {
             into.push(char::from(byte));
         } else {
             into.push('=');
-            push_hex(&byte, into);
+            push_hex(byte, into);
         }
     }
 }
 
-fn push_hex(byte: &u8, into: &mut String) {
+fn push_hex(byte: u8, into: &mut String) {
     for digit in [byte >> 4, byte & 15] {
         into.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
     }

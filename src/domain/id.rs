@@ -16,12 +16,12 @@ pub const LOGIN_ID_LENGTH: usize = 10;
 impl LoginId {
     /// The login of `owner` (MXID) for `account` (bare JID) on the network that the configuration calls `network`.
     pub fn derive(owner: &str, network: &str, account: &str) -> Self {
+        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
         let mut hash = Sha256::new();
         for part in [owner, network, account] {
             hash.update(part.as_bytes());
             hash.update([0]);
         }
-        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
         let id =
             hash.finalize().iter().take(LOGIN_ID_LENGTH).map(|b| char::from(ALPHABET[usize::from(b & 31)])).collect();
         Self(id)

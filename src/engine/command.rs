@@ -98,7 +98,7 @@ impl Engine {
             Command::Help => Ok(Some(bot::help(&self.bridge.settings.networks.keys().cloned().collect::<Vec<_>>()))),
             Command::Version => plain(&format!("messenger-bridge {}", self.bridge.settings.version)),
             Command::Cancel => {
-                let was = self.end_conversation(owner)?;
+                let was = self.end_conversation(owner);
                 plain(if was { "Cancelled." } else { "There is nothing to cancel." })
             }
             Command::Login { network, account, proof } => {

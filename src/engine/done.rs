@@ -22,12 +22,11 @@ impl Engine {
             WorkId::Debt(id) => id,
             WorkId::Soft(number) => {
                 let Some((contact, hash)) = self.soft.remove(&number) else { return Ok(()) };
-                return match outcome {
-                    Outcome::Done(Receipt::Media(url)) => self.bridge.photo_uploaded(&contact, hash, url),
-                    _ => {
-                        self.bridge.ignore("photo not uploaded");
-                        Ok(())
-                    }
+                return if let Outcome::Done(Receipt::Media(url)) = outcome {
+                    self.bridge.photo_uploaded(&contact, hash, url)
+                } else {
+                    self.bridge.ignore("photo not uploaded");
+                    Ok(())
                 };
             }
         };
@@ -52,7 +51,9 @@ impl Engine {
         match (&debt.lane, &debt.effect, receipt) {
             (Lane::Ghost(contact), Effect::RegisterGhost, _) => {
                 self.bridge.ghost_registered(contact)?;
-                self.show_contact_presence(contact)?;
+                if self.bridge.store.resources(contact)?.is_some() {
+                    self.show_contact_presence(contact)?;
+                }
             }
             (Lane::ToMatrix(portal), Effect::CreateRoom, Receipt::Room(room)) => {
                 if let Some(mut row) = self.bridge.store.portal(portal)? {
@@ -70,7 +71,7 @@ impl Engine {
                 }
             }
             (Lane::Management(owner), Effect::Say { replaces: Some(key), .. }, Receipt::Event(event)) => {
-                self.note_notice(owner, key, event)?
+                self.note_notice(owner, key, event)?;
             }
             (Lane::Management(owner), Effect::JoinInvited { room }, _) => {
                 let room = room.clone();

@@ -205,7 +205,7 @@ impl Engine {
                 }
             }
             Question::CatchUp { fetched, since, newest, .. } => {
-                self.on_caught_up_page(login, results, answer, (fetched, since, newest))?
+                self.on_caught_up_page(login, results, answer, (fetched, since, newest))?;
             }
             Question::History { contact } => {
                 let contact = ContactKey { login: login.clone(), contact };

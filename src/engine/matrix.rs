@@ -44,12 +44,12 @@ impl Engine {
         &mut self,
         ticket: Ticket,
         txn: &str,
-        events: Vec<RoomEvent>,
+        events: &[RoomEvent],
         ephemeral: Vec<EphemeralEvent>,
     ) -> Result<(), StoreError> {
         // A transaction that was handled is answered again, and changes nothing.
         if self.bridge.store.note_transaction(txn)? {
-            for event in &events {
+            for event in events {
                 self.on_event(event)?;
             }
             for event in ephemeral {
@@ -151,7 +151,7 @@ impl Engine {
             return Ok(());
         }
         if direct {
-            self.person(by)?.direct_invites.insert(room.clone());
+            self.person(by).direct_invites.insert(room.clone());
         }
         self.bridge.owe(lane, Effect::JoinInvited { room: room.clone() })?;
         Ok(())
@@ -159,8 +159,8 @@ impl Engine {
 
     /// The bot is in a room that it was invited to: a management room if it is direct or a room of two.
     pub(super) fn joined_invited(&mut self, owner: &OwnedUserId, room: OwnedRoomId) -> Result<(), StoreError> {
-        if self.person(owner)?.direct_invites.remove(&room) {
-            return self.set_management_room(owner, room);
+        if self.person(owner).direct_invites.remove(&room) {
+            return self.set_management_room(owner, &room);
         }
         self.bridge.owe(Lane::Management(owner.clone()), Effect::CountMembers { room })?;
         Ok(())
@@ -173,18 +173,18 @@ impl Engine {
         members: u64,
     ) -> Result<(), StoreError> {
         if members == 2 {
-            return self.set_management_room(owner, room);
+            return self.set_management_room(owner, &room);
         }
         let text = format!("I listen to commands that begin with {} here. Talk with me alone to sign in.", bot::PREFIX);
         self.answer_in(owner, Some(room), text)
     }
 
-    fn set_management_room(&mut self, owner: &OwnedUserId, room: OwnedRoomId) -> Result<(), StoreError> {
+    fn set_management_room(&mut self, owner: &OwnedUserId, room: &OwnedRoomId) -> Result<(), StoreError> {
         let mut row = self.bridge.store.management(owner)?;
         row.room = Some(room.clone());
         row.notices.clear();
         self.bridge.store.put_management(owner, &row)?;
-        self.bridge.store.put_room(&room, &Room::Management(owner.clone()))?;
+        self.bridge.store.put_room(room, &Room::Management(owner.clone()))?;
         self.bridge.say_notice(owner, bot::welcome(&self.bridge.homeserver.bot_name), None)
     }
 
@@ -342,7 +342,7 @@ impl Engine {
                 if self.bridge.is_ours(&user) {
                     return Ok(());
                 }
-                self.on_person_presence(&user, state, status)
+                self.on_person_presence(&user, &state, status)
             }
             EphemeralEvent::Read { .. } => Ok(()),
         }

@@ -101,7 +101,7 @@ impl Engine {
         match input {
             Input::Started => self.start()?,
             Input::Transaction { ticket, txn_id, events, ephemeral } => {
-                self.on_transaction(ticket, &txn_id, events, ephemeral)?
+                self.on_transaction(ticket, &txn_id, &events, ephemeral)?;
             }
             Input::Stream { stream, report } => self.on_report(stream, report)?,
             Input::Done { work, outcome } => self.on_done(work, outcome)?,

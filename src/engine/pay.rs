@@ -151,9 +151,11 @@ impl Engine {
                     let edits =
                         replaces.as_ref().and_then(|key| row.notices.iter().rev().find(|(known, _)| known == key));
                     let content = notice_content(notice, edits.map(|(_, event)| event.as_str()));
-                    self.notice_call(room, debt.id, content)
+                    self.notice_call(room, debt.id, &content)
                 }
-                Effect::Reply { room, notice } => self.notice_call(room.clone(), debt.id, notice_content(notice, None)),
+                Effect::Reply { room, notice } => {
+                    self.notice_call(room.clone(), debt.id, &notice_content(notice, None))
+                }
                 Effect::Redact { room, event } => {
                     Due::Call(MatrixCall::Redact { room: room.clone(), user: bot, event: event.clone(), txn })
                 }
@@ -168,7 +170,7 @@ impl Engine {
         })
     }
 
-    fn notice_call(&self, room: OwnedRoomId, debt: DebtId, content: serde_json::Value) -> Due {
+    fn notice_call(&self, room: OwnedRoomId, debt: DebtId, content: &serde_json::Value) -> Due {
         let event = MatrixEvent { kind: "m.room.message".to_owned(), content: content.to_string() };
         Due::Call(MatrixCall::Send {
             room,
@@ -261,14 +263,14 @@ impl Engine {
     ) -> Result<Option<minidom::Element>, StoreError> {
         let (Lane::ToXmpp(contact), Some(row)) = (lane, self.bridge.store.login(login)?) else { return Ok(None) };
         let states = self.knows_chat_states(contact)?;
-        let late = self.bridge.now.wall.since(outgoing.written) > DELAYED;
+        let waited = self.bridge.now.wall.since(outgoing.written) > DELAYED;
         self.remember_said(contact, true, &outgoing.body, self.bridge.now.wall, Source::Matrix)?;
         Ok(Some(message::to_xmpp(
             outgoing,
             &contact.contact,
             id,
             states,
-            late.then_some((outgoing.written, &row.account)),
+            waited.then_some((outgoing.written, &row.account)),
         )))
     }
 

@@ -20,14 +20,14 @@ pub(super) struct Person {
 }
 
 impl Engine {
-    pub(super) fn person(&mut self, user: &UserId) -> Result<&mut Person, StoreError> {
-        Ok(self.people.entry(user.to_owned()).or_default())
+    pub(super) fn person(&mut self, user: &UserId) -> &mut Person {
+        self.people.entry(user.to_owned()).or_default()
     }
 
     /// A login of this person is there: say whether they look.
     pub(super) fn wake_person(&mut self, owner: &OwnedUserId) -> Result<(), StoreError> {
         let watching = self.presence_of(owner)?.0 != PresenceState::Offline;
-        let person = self.person(owner)?;
+        let person = self.person(owner);
         if watching && !person.watching {
             person.watching = true;
             self.outputs.push(Output::Now(Ephemeral::Watching { owner: owner.clone(), watching }));
@@ -57,7 +57,7 @@ impl Engine {
     pub(super) fn on_person_presence(
         &mut self,
         user: &OwnedUserId,
-        state: PresenceState,
+        state: &PresenceState,
         status: Option<String>,
     ) -> Result<(), StoreError> {
         let logins: Vec<LoginId> = self
@@ -71,7 +71,7 @@ impl Engine {
         if logins.is_empty() {
             return Ok(());
         }
-        let watching = state != PresenceState::Offline;
+        let watching = *state != PresenceState::Offline;
         let mut row = self.bridge.store.management(user)?;
         let told = Some((state.to_string(), status));
         if row.presence != told {
@@ -81,7 +81,7 @@ impl Engine {
                 self.show_presence(login)?;
             }
         }
-        let person = self.person(user)?;
+        let person = self.person(user);
         if person.watching != watching {
             person.watching = watching;
             self.outputs.push(Output::Now(Ephemeral::Watching { owner: user.clone(), watching }));

@@ -153,16 +153,16 @@ impl Engine {
             Some(Carrier::Login(login)) => {
                 let login = login.clone();
                 match report {
-                    StreamReport::Up(up) => self.on_up(&login, stream, *up),
+                    StreamReport::Up(up) => self.on_up(&login, stream, &up),
                     StreamReport::Stanza(stanza) => self.on_stanza(&login, &stanza),
                     StreamReport::Acked(h) => self.on_acked(&login, h),
-                    StreamReport::Down(end) => self.on_down(&login, stream, end),
+                    StreamReport::Down(end) => self.on_down(&login, stream, &end),
                 }
             }
         }
     }
 
-    fn on_up(&mut self, login: &LoginId, stream: StreamId, up: StreamUp) -> Result<(), StoreError> {
+    fn on_up(&mut self, login: &LoginId, stream: StreamId, up: &StreamUp) -> Result<(), StoreError> {
         let Some(row) = self.bridge.store.login(login)? else { return Ok(()) };
         if up.account != row.account {
             self.order(stream, StreamOrder::Close);
@@ -173,7 +173,7 @@ impl Engine {
         if let Some(keep) = &up.keep {
             self.bridge.store.put_credentials(login, keep)?;
         }
-        self.come_up(login, stream, &up)
+        self.come_up(login, stream, up)
     }
 
     /// A stream is up for a login: take the session up again, or begin a new one.
@@ -202,7 +202,7 @@ impl Engine {
         };
         if let Some(h) = resumed {
             self.on_acked(login, h)?;
-            self.take_back_unconfirmed(login)?;
+            self.take_back_unconfirmed(login);
             if let Some(live) = self.lives.get_mut(login)
                 && let Some(session) = &mut live.session
             {
@@ -220,7 +220,7 @@ impl Engine {
             self.on_acked(login, h)?;
         }
         self.read_archive_again(login)?;
-        self.take_back_unconfirmed(login)?;
+        self.take_back_unconfirmed(login);
         let live = self.lives.entry(login.clone()).or_default();
         live.shown = None;
         live.session = Some(Session {
@@ -314,7 +314,7 @@ impl Engine {
         Ok(())
     }
 
-    fn on_down(&mut self, login: &LoginId, stream: StreamId, end: StreamEnd) -> Result<(), StoreError> {
+    fn on_down(&mut self, login: &LoginId, stream: StreamId, end: &StreamEnd) -> Result<(), StoreError> {
         self.streams.remove(&stream);
         let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
         if live.stream != Some(stream) {
@@ -330,15 +330,15 @@ impl Engine {
         let failures = live.failures;
         self.stop_all_typing(login)?;
         // What is on its way is taken back when the next stream says what arrived.
-        match &end {
+        match end {
             StreamEnd::Closed => return Ok(()),
             StreamEnd::Refused(Refusal::Temporary) => {}
-            StreamEnd::Refused(_) => return self.on_refused(login, &end),
+            StreamEnd::Refused(_) => return self.on_refused(login, end),
             StreamEnd::KeysOutdated | StreamEnd::NoCommonMechanism { .. } => {
                 return self.suspend_login(login, end.to_string());
             }
             StreamEnd::Certificate { .. } | StreamEnd::ServerNotVerified { .. } | StreamEnd::NotXmpp { .. } => {
-                self.tell_trouble(login, &end)?
+                self.tell_trouble(login, end)?;
             }
             StreamEnd::UnknownHost { .. }
             | StreamEnd::Unreachable { .. }
@@ -350,7 +350,7 @@ impl Engine {
             | StreamEnd::Lost { .. } => {}
         }
         let pause = FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_PAUSE);
-        let conflict = matches!(&end, StreamEnd::StreamError { condition, .. } if condition == "conflict");
+        let conflict = matches!(end, StreamEnd::StreamError { condition, .. } if condition == "conflict");
         let pause = if conflict { pause.max(60_000) } else { pause };
         let spread = scatter(stream.0 ^ self.bridge.now.uptime) % (pause / 2).max(1);
         self.connect_in(login, pause / 2 + spread)
@@ -464,13 +464,12 @@ impl Engine {
         Ok(())
     }
 
-    fn take_back_unconfirmed(&mut self, login: &LoginId) -> Result<(), StoreError> {
-        let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
+    fn take_back_unconfirmed(&mut self, login: &LoginId) {
+        let Some(live) = self.lives.get_mut(login) else { return };
         live.window_full = false;
         for (number, (lane, _)) in std::mem::take(&mut live.unconfirmed) {
             self.bridge.store.erase_unconfirmed(login, number);
             self.bridge.outbox.take_back(&lane);
         }
-        Ok(())
     }
 }

@@ -81,13 +81,13 @@ impl Engine {
             (None, _) => return self.bridge.say(owner, format!("Which network? Use {listed}.")),
         };
         let Some(settings) = self.bridge.settings.networks.get(&network).cloned() else { return Ok(()) };
-        self.end_conversation(owner)?;
+        self.end_conversation(owner);
         if settings.profile.token_decides_account {
             let ask = self.ask_outside(
                 Asked::Begin { owner: owner.clone(), network: network.clone() },
                 Ask::BeginOAuth { network },
             );
-            self.person(owner)?.conversation = Some(Conversation::Link { ask });
+            self.person(owner).conversation = Some(Conversation::Link { ask });
             return Ok(());
         }
         let Some(account) = account else {
@@ -105,11 +105,11 @@ impl Engine {
         }
         match proof {
             Proof::Ask => {
-                self.person(owner)?.conversation = Some(Conversation::Password { network, account: account.clone() });
+                self.person(owner).conversation = Some(Conversation::Password { network, account: account.clone() });
                 self.bridge.say(owner, format!("Please send the password of {account} as your next message. I remove it at once. `cancel` stops."))
             }
             Proof::AskToken => {
-                self.person(owner)?.conversation = Some(Conversation::Token { network, account: account.clone() });
+                self.person(owner).conversation = Some(Conversation::Token { network, account: account.clone() });
                 self.bridge.say(owner, format!("Please send the OAuth token of {account} as your next message. I remove it at once. `cancel` stops."))
             }
             Proof::Password(password) => self.sign_in(owner, network, Some(account), Credentials::Password(password)),
@@ -128,7 +128,7 @@ impl Engine {
 
     /// The message that the bot waited for.
     pub(super) fn on_secret(&mut self, owner: &OwnedUserId, text: &str) -> Result<(), StoreError> {
-        let Some(conversation) = self.person(owner)?.conversation.take() else { return Ok(()) };
+        let Some(conversation) = self.person(owner).conversation.take() else { return Ok(()) };
         match conversation {
             Conversation::Password { network, account } => {
                 self.sign_in(owner, network, Some(account), Credentials::Password(Secret::new(text)))
@@ -140,7 +140,7 @@ impl Engine {
                 self.on_redirect(owner, network, state, verifier, text.trim())
             }
             other @ (Conversation::Link { .. } | Conversation::Redeeming { .. } | Conversation::SigningIn { .. }) => {
-                self.person(owner)?.conversation = Some(other);
+                self.person(owner).conversation = Some(other);
                 Ok(())
             }
         }
@@ -161,7 +161,7 @@ impl Engine {
                     Asked::Redeem { owner: owner.clone(), network: network.clone() },
                     Ask::RedeemCode { network, code, verifier },
                 );
-                self.person(owner)?.conversation = Some(Conversation::Redeeming { ask });
+                self.person(owner).conversation = Some(Conversation::Redeeming { ask });
                 Ok(())
             }
             Redirect::Code { .. } => self.bridge.say(
@@ -188,7 +188,7 @@ impl Engine {
                 self.bridge.say(owner, format!("The sign-in was refused there. Start again with `login {network}`."))
             }
             Redirect::Unreadable => {
-                self.person(owner)?.conversation = Some(Conversation::Redirect { network, state, verifier });
+                self.person(owner).conversation = Some(Conversation::Redirect { network, state, verifier });
                 self.bridge.say(owner, "I cannot find a sign-in in that. Please paste the whole address of the page that you were sent to, or `cancel`.")
             }
         }
@@ -224,7 +224,7 @@ impl Engine {
         };
         let candidate = Candidate { owner: owner.clone(), network, account, credentials, resource };
         self.streams.insert(stream, Carrier::Candidate(Box::new(candidate)));
-        self.person(owner)?.conversation = Some(Conversation::SigningIn { stream });
+        self.person(owner).conversation = Some(Conversation::SigningIn { stream });
         self.order(stream, StreamOrder::Connect(Box::new(order)));
         Ok(())
     }
@@ -234,7 +234,7 @@ impl Engine {
             StreamReport::Up(up) => self.signed_in(stream, &up),
             StreamReport::Down(end) => {
                 let Some(Carrier::Candidate(candidate)) = self.streams.remove(&stream) else { return Ok(()) };
-                self.person(&candidate.owner)?.conversation = None;
+                self.person(&candidate.owner).conversation = None;
                 if end == StreamEnd::Closed {
                     return Ok(());
                 }
@@ -248,7 +248,7 @@ impl Engine {
     fn signed_in(&mut self, stream: StreamId, up: &StreamUp) -> Result<(), StoreError> {
         let Some(Carrier::Candidate(candidate)) = self.streams.remove(&stream) else { return Ok(()) };
         let Candidate { owner, network, credentials, resource, .. } = *candidate;
-        self.person(&owner)?.conversation = None;
+        self.person(&owner).conversation = None;
         let id = LoginId::derive(owner.as_str(), &network, up.account.as_str());
         let known = self.bridge.store.login(&id)?;
         let again = known.is_some();
@@ -295,8 +295,8 @@ impl Engine {
     }
 
     /// `cancel`, or a new `login`.
-    pub(super) fn end_conversation(&mut self, owner: &OwnedUserId) -> Result<bool, StoreError> {
-        let Some(conversation) = self.person(owner)?.conversation.take() else { return Ok(false) };
+    pub(super) fn end_conversation(&mut self, owner: &OwnedUserId) -> bool {
+        let Some(conversation) = self.person(owner).conversation.take() else { return false };
         match conversation {
             Conversation::SigningIn { stream } => {
                 self.streams.remove(&stream);
@@ -307,13 +307,13 @@ impl Engine {
             }
             Conversation::Password { .. } | Conversation::Token { .. } | Conversation::Redirect { .. } => {}
         }
-        Ok(true)
+        true
     }
 
     pub(super) fn on_answer(&mut self, ask: AskId, answer: Answer) -> Result<(), StoreError> {
         match (self.asks.remove(&ask), answer) {
             (Some(Asked::Begin { owner, network }), Answer::OAuthBegun { url, state, verifier }) => {
-                self.person(&owner)?.conversation = Some(Conversation::Redirect { network, state, verifier });
+                self.person(&owner).conversation = Some(Conversation::Redirect { network, state, verifier });
                 let text = format!(
                     "Open this link and sign in: {url}\n\nThen copy the whole address of the page that you end on, and send it here. I remove it at once. `cancel` stops."
                 );
@@ -330,7 +330,7 @@ impl Engine {
                 self.sign_in(&owner, network, None, Credentials::OAuth(tokens))
             }
             (Some(Asked::Begin { owner, .. } | Asked::Redeem { owner, .. }), Answer::OAuthFailed { sentence, .. }) => {
-                self.person(&owner)?.conversation = None;
+                self.person(&owner).conversation = None;
                 self.bridge.say(&owner, format!("Could not sign in: {sentence}"))
             }
             (Some(Asked::Renew { login }), Answer::Tokens(mut tokens)) => {

@@ -502,7 +502,7 @@ impl Engine {
                     portal.history = History::Done;
                     self.bridge.store.put_portal(&contact_of(login, &contact), &portal)?;
                 }
-                (Archive::None, History::Done) | (Archive::Mam, History::Done) => {}
+                (Archive::None | Archive::Mam, History::Done) => {}
                 // An archive without ids is asked again each time: what was said elsewhere meanwhile, or lost with the
                 // connection, is only there, and comes before what is said from now on.
                 (Archive::Mam | Archive::Recent, _) => {

@@ -66,12 +66,14 @@ impl Key {
     }
 
     /// Adds a login.
+    #[must_use]
     pub fn login(mut self, login: &LoginId) -> Self {
         self.0.extend_from_slice(login.as_str().as_bytes());
         self
     }
 
     /// Adds text that holds no zero byte; one that does is cut there, and so can name no other row.
+    #[must_use]
     pub fn text(mut self, text: &str) -> Self {
         self.0.extend(text.bytes().take_while(|b| *b != 0));
         self.0.push(0);
@@ -79,12 +81,14 @@ impl Key {
     }
 
     /// Adds a number, so that numbers sort.
+    #[must_use]
     pub fn number(mut self, number: u64) -> Self {
         self.0.extend_from_slice(&number.to_be_bytes());
         self
     }
 
     /// Adds one byte.
+    #[must_use]
     pub fn byte(mut self, byte: u8) -> Self {
         self.0.push(byte);
         self

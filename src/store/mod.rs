@@ -53,7 +53,7 @@ impl Store {
         if backend::known_schema_version(overlay.backend(), SCHEMA)?.is_none() {
             let mut first = Batch::new();
             backend::put_schema_version(&mut first, SCHEMA);
-            for (key, fate) in first.iter() {
+            for (key, fate) in &first {
                 if let Some(value) = fate {
                     overlay.put(key.clone(), value.clone());
                 }

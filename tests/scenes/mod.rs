@@ -1,1 +1,11 @@
-//! Bilingual plays against the engine alone.
+//! Bilingual plays against the engine alone: the phone sends `<message…>`, the room receives `{…}`. The stage is a
+//! homeserver and an XMPP server that never fail; what they are told is written down.
+
+#![allow(clippy::unwrap_used)]
+
+mod doors;
+mod history;
+mod people;
+mod signing_in;
+mod stage;
+mod talk;

@@ -1,0 +1,180 @@
+//! What was said before, meanwhile and elsewhere.
+
+use messenger_bridge::domain::Timestamp;
+
+use super::stage::Stage;
+
+const JULIET: &str = "<item jid='juliet@capulet.lit' subscription='both'/>";
+const MAM: &str = "<query xmlns='http://jabber.org/protocol/disco#info'><feature var='urn:xmpp:mam:2'/></query>";
+
+fn archived(n: u32) -> (String, String, String) {
+    (
+        format!("id{n}"),
+        format!("2026-01-01T00:00:{n:02}Z"),
+        format!(
+            "<message from='juliet@capulet.lit/b' to='romeo@montague.lit' type='chat' id='m{n}'><body>{n}</body></message>"
+        ),
+    )
+}
+
+fn with_archive(count: u32) -> Stage {
+    let mut stage = Stage::with(Stage::settings());
+    stage.answers.insert("http://jabber.org/protocol/disco#info romeo@montague.lit", MAM.to_owned());
+    stage.archive = (0..count).map(archived).collect();
+    stage
+}
+
+#[test]
+fn a_new_room_begins_with_its_history_at_its_own_time() {
+    let mut stage = with_archive(3);
+    stage.sign_in(JULIET);
+    assert_eq!(stage.bodies("juliet@capulet.lit"), ["0", "1", "2"]);
+    assert_eq!(stage.heard("juliet@capulet.lit")[1].at, Timestamp::parse("2026-01-01T00:00:01Z").map(|at| at.0));
+    // Asked again after a reconnect, nothing comes twice.
+    stage.cut(false);
+    assert_eq!(stage.bodies("juliet@capulet.lit"), ["0", "1", "2"]);
+}
+
+#[test]
+fn what_was_missed_is_fetched_from_the_last_id_and_what_came_live_is_known() {
+    let mut stage = with_archive(2);
+    stage.sign_in(JULIET);
+    stage.archive.push(archived(2));
+    stage.server_sends("<message from='juliet@capulet.lit/b' type='chat' id='m2'><body>2</body><stanza-id xmlns='urn:xmpp:sid:0' by='romeo@montague.lit' id='id2'/></message>");
+    stage.archive.push(archived(3));
+    stage.archive.push(archived(4));
+    stage.cut(false);
+    assert_eq!(stage.bodies("juliet@capulet.lit"), ["0", "1", "2", "3", "4"]);
+}
+
+#[test]
+fn a_live_message_waits_until_history_is_in() {
+    let mut stage = with_archive(0);
+    stage.sign_in("");
+    stage.archive = vec![
+        (
+            "a".to_owned(),
+            "2026-01-01T00:00:00Z".to_owned(),
+            "<message from='tybalt@capulet.lit' to='romeo@montague.lit' type='chat'><body>before</body></message>"
+                .to_owned(),
+        ),
+        (
+            "b".to_owned(),
+            "2026-01-02T00:00:00Z".to_owned(),
+            "<message from='tybalt@capulet.lit' to='romeo@montague.lit' type='chat'><body>now</body></message>"
+                .to_owned(),
+        ),
+    ];
+    stage.server_sends("<message from='tybalt@capulet.lit' type='chat'><body>now</body><stanza-id xmlns='urn:xmpp:sid:0' by='romeo@montague.lit' id='b'/></message>");
+    assert_eq!(stage.bodies("tybalt@capulet.lit"), ["before", "now"]);
+}
+
+#[test]
+fn what_the_person_sent_through_matrix_is_not_shown_again() {
+    let mut stage = with_archive(0);
+    stage.sign_in(JULIET);
+    let room = stage.room("juliet@capulet.lit");
+    stage.says(&room, "from Matrix");
+    let id = stage.messages_to("juliet@capulet.lit")[0].attr("id").unwrap().to_owned();
+    stage.archive.push(("x".to_owned(), "2026-01-01T00:00:00Z".to_owned(), format!("<message from='romeo@montague.lit/bridge' to='juliet@capulet.lit' type='chat' id='{id}'><body>from Matrix</body></message>")));
+    stage.archive.push(("y".to_owned(), "2026-01-01T00:00:01Z".to_owned(), "<message from='romeo@montague.lit/phone' to='juliet@capulet.lit' type='chat' id='z'><body>from the phone</body></message>".to_owned()));
+    stage.cut(false);
+    assert_eq!(stage.bodies("juliet@capulet.lit"), ["from the phone"]);
+    assert_eq!(stage.heard("juliet@capulet.lit")[0].sender, stage.ghost("romeo@montague.lit").as_str());
+}
+
+#[test]
+fn more_than_is_fetched_is_said_and_the_newest_come() {
+    let mut settings = Stage::settings();
+    settings.history_catch_up = 5;
+    let mut stage = Stage::with(settings);
+    stage.answers.insert("http://jabber.org/protocol/disco#info romeo@montague.lit", MAM.to_owned());
+    stage.archive = vec![archived(0)];
+    stage.sign_in(JULIET);
+    stage.archive.extend((1..30).map(archived));
+    stage.cut(false);
+    let bodies = stage.bodies("juliet@capulet.lit");
+    assert_eq!(bodies.first().map(String::as_str), Some("0"));
+    assert_eq!(bodies.last().map(String::as_str), Some("29"));
+    assert!(bodies.len() < 20);
+    assert!(stage.bot_said().iter().any(|said| said.contains("More was said")));
+}
+
+/// The Messenger service: offline messages come after initial presence, and its archive has no ids.
+#[test]
+fn offline_messages_are_gathered_and_one_that_the_archive_has_too_is_one() {
+    let jid = "juliet@messenger.live.com";
+    let mut stage = Stage::with(Stage::settings());
+    stage.answers.insert(
+        "urn:xmpp:archive",
+        format!(
+            "<chat xmlns='urn:xmpp:archive' with='{jid}' start='2026-01-01T00:00:00Z'><from secs='0'><body>old</body></from>\
+             <to secs='10'><body>answer</body></to><from secs='50'><body>hi</body></from><from secs='0'><body>hi</body></from></chat>"
+        ),
+    );
+    stage.account = "0123456789abcdef@messenger.live.com";
+    stage.managed = false;
+    stage.answers.insert(
+        "jabber:iq:roster",
+        format!("<query xmlns='jabber:iq:roster'><item jid='{jid}' subscription='both'/></query>"),
+    );
+    stage.management(super::stage::OWNER);
+    stage.command("login messenger");
+    stage.command("https://login.live.com/oauth20_desktop.srf?code=c&state=s");
+    stage.pass(5_000);
+    assert_eq!(stage.bodies(jid), ["old", "answer", "hi", "hi"]);
+    assert_eq!(stage.heard(jid)[1].sender, stage.ghost("0123456789abcdef@messenger.live.com").as_str());
+    // Two equal live messages stay two, whatever the archive says.
+    stage.phone_sends(jid, "hi");
+    stage.phone_sends(jid, "hi");
+    // What the offline store has of the archive's is known: both "hi" are, a third is not.
+    for _ in 0..3 {
+        stage.server_sends(&format!("<message from='{jid}' type='chat'><body>hi</body><delay xmlns='urn:xmpp:delay' stamp='2026-01-01T00:01:01Z'/></message>"));
+    }
+    assert_eq!(stage.bodies(jid), ["old", "answer", "hi", "hi", "hi", "hi", "hi"]);
+    stage.cut(false);
+    assert_eq!(stage.bodies(jid).len(), 7, "asked again, the archive shows nothing twice");
+}
+
+#[test]
+fn what_the_server_kept_comes_oldest_first_before_anything_live() {
+    let kept = |body: &str, stamp: &str| {
+        format!(
+            "<message from='juliet@capulet.lit' type='chat'><body>{body}</body><delay xmlns='urn:xmpp:delay' stamp='{stamp}'/></message>"
+        )
+    };
+    let mut stage = Stage::with(Stage::settings());
+    stage.offline = vec![
+        kept("second", "2026-01-01T00:00:02Z"),
+        "<message from='juliet@capulet.lit' type='chat'><body>live</body></message>".to_owned(),
+        kept("first", "2026-01-01T00:00:01Z"),
+    ];
+    stage.sign_in(JULIET);
+    assert_eq!(stage.bodies("juliet@capulet.lit"), ["first", "second", "live"]);
+    let stamps: Vec<_> = stage.heard("juliet@capulet.lit").iter().map(|said| said.at).collect();
+    let stamp = |text| Timestamp::parse(text).map(|at| at.0);
+    assert_eq!(stamps, [stamp("2026-01-01T00:00:01Z"), stamp("2026-01-01T00:00:02Z"), None]);
+}
+
+#[test]
+fn a_session_is_resumed_across_a_restart_and_nothing_is_asked_again() {
+    let mut stage = Stage::xmpp(JULIET);
+    let room = stage.room("juliet@capulet.lit");
+    stage.says(&room, "one");
+    let before = stage.sent.len();
+    stage.cut(true);
+    assert!(stage.connects.last().unwrap().resume.is_some());
+    let asked =
+        |stage: &Stage| stage.sent.iter().filter(|iq| iq.children().any(|c| c.ns() == "jabber:iq:roster")).count();
+    assert_eq!(asked(&stage), 1, "the roster is not fetched again");
+    assert!(stage.sent.len() >= before);
+    stage.phone_sends("juliet@capulet.lit", "two");
+    assert_eq!(stage.bodies("juliet@capulet.lit"), ["two"]);
+    assert_eq!(stage.texts_to("juliet@capulet.lit"), ["one"]);
+    stage.crash();
+    assert!(stage.connects.last().unwrap().resume.is_some(), "the session outlives the process");
+    stage.phone_sends("juliet@capulet.lit", "three");
+    assert_eq!(asked(&stage), 1);
+    assert_eq!(stage.bodies("juliet@capulet.lit"), ["two", "three"]);
+    assert!(stage.shown().iter().all(|presence| presence.attr("type").is_none()), "nobody sees the account leave");
+}

@@ -1,0 +1,531 @@
+//! The stage: an engine over a store in memory, a homeserver that does all that is asked, and an XMPP server that answers
+//! what the scene has put into its mouth.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use messenger_bridge::{
+    bridge::{Homeserver, Network, OfflineAs, Permission, PermissionKey, Settings},
+    domain::{
+        BareJid, Input, LoginId, Now, Output, StreamId, Ticket, Timestamp,
+        capability::{MESSENGER, XMPP},
+        credentials::{Secret, Tokens},
+        input::{Answer, EphemeralEvent, Outcome, Receipt, RoomEvent},
+        output::{Ask, Ephemeral, MatrixCall},
+        stream::{ConnectOrder, Management, StreamEnd, StreamOrder, StreamReport, StreamUp},
+    },
+    engine::Engine,
+    store::{
+        Store,
+        memory::MemoryBackend,
+        seal::{KeyFile, Seal},
+    },
+};
+use minidom::Element;
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId, presence::PresenceState};
+use serde_json::{Value, json};
+
+pub const OWNER: &str = "@romeo:h.test";
+pub const BOT: &str = "@messengerbot:h.test";
+/// A Monday in 2026.
+pub const TODAY: i64 = 1_774_000_000_000;
+
+/// Something that a person would see in a room.
+#[derive(Clone, Debug)]
+pub struct Said {
+    pub room: String,
+    pub sender: String,
+    pub content: Value,
+    pub at: Option<i64>,
+}
+
+impl Said {
+    pub fn body(&self) -> &str {
+        self.content["body"].as_str().unwrap_or_default()
+    }
+}
+
+pub struct Stage {
+    pub engine: Engine,
+    pub now: Now,
+    /// Every call to the homeserver.
+    pub calls: Vec<MatrixCall>,
+    pub ephemerals: Vec<Ephemeral>,
+    /// Every stanza to the XMPP server, oldest first.
+    pub sent: Vec<Element>,
+    pub connects: Vec<ConnectOrder>,
+    pub answered: Vec<Ticket>,
+    pub acknowledged: Option<u32>,
+    /// The answers of the XMPP server, by a word of the question: the children of the `result`.
+    pub answers: HashMap<&'static str, String>,
+    /// The archive: (contact or "", messages as (id, stamp, xml)).
+    pub archive: Vec<(String, String, String)>,
+    /// What the server kept, sent after the next initial presence.
+    pub offline: Vec<String>,
+    pub managed: bool,
+    /// How sign-ins end; in order, then well.
+    pub sign_ins: VecDeque<StreamEnd>,
+    pub oauth: VecDeque<Answer>,
+    pub account: &'static str,
+    pub stream: Option<StreamId>,
+    backend: MemoryBackend,
+    settings: Settings,
+    next: u64,
+    bind: bool,
+}
+
+impl Stage {
+    pub fn settings() -> Settings {
+        let network = |profile, domain: Option<&str>| Network {
+            profile,
+            domain: domain.map(str::to_owned),
+            domains: None,
+            oauth: domain.is_some(),
+        };
+        Settings {
+            networks: BTreeMap::from([
+                ("messenger".to_owned(), network(MESSENGER, Some("messenger.live.com"))),
+                ("xmpp".to_owned(), network(XMPP, None)),
+            ]),
+            rooms_for_contacts: true,
+            room_pause: 500,
+            history_initial: 50,
+            history_catch_up: 500,
+            presence_to_matrix: true,
+            presence_from_matrix: true,
+            offline_as: OfflineAs::Away,
+            permissions: vec![(PermissionKey::Server("h.test".to_owned()), Permission::User)],
+            version: "9.9",
+        }
+    }
+
+    pub fn with(settings: Settings) -> Self {
+        let backend = MemoryBackend::new();
+        let engine = open(&backend, &settings);
+        let now = Now { wall: Timestamp(TODAY), uptime: 1_000 };
+        let mut stage = Self {
+            engine,
+            now,
+            calls: Vec::new(),
+            ephemerals: Vec::new(),
+            sent: Vec::new(),
+            connects: Vec::new(),
+            answered: Vec::new(),
+            acknowledged: None,
+            answers: HashMap::new(),
+            archive: Vec::new(),
+            offline: Vec::new(),
+            managed: true,
+            sign_ins: VecDeque::new(),
+            oauth: VecDeque::new(),
+            account: "romeo@montague.lit",
+            stream: None,
+            backend,
+            settings,
+            next: 0,
+            bind: true,
+        };
+        stage.play(Input::Homeserver { presence: true, busy: false });
+        stage.play(Input::Started);
+        stage
+    }
+
+    /// The person has a management room, and is signed in to an account with these roster items.
+    pub fn xmpp(roster: &str) -> Self {
+        let mut stage = Self::with(Self::settings());
+        stage.sign_in(roster);
+        stage
+    }
+
+    pub fn sign_in(&mut self, roster: &str) {
+        self.answers.insert("jabber:iq:roster", format!("<query xmlns='jabber:iq:roster'>{roster}</query>"));
+        self.management(OWNER);
+        let account = self.account;
+        self.command(&format!("login xmpp {account} secret"));
+        self.pass(10_000);
+    }
+
+    /// The same on the Messenger service.
+    pub fn messenger(roster: &str) -> Self {
+        let mut stage = Self::with(Self::settings());
+        stage.account = "0123456789abcdef@messenger.live.com";
+        stage.managed = false;
+        stage.answers.insert("jabber:iq:roster", format!("<query xmlns='jabber:iq:roster'>{roster}</query>"));
+        stage.management(OWNER);
+        stage.command("login messenger");
+        stage.command("https://login.live.com/oauth20_desktop.srf?code=c&state=s");
+        stage.pass(10_000);
+        stage
+    }
+
+    pub fn login(&self) -> LoginId {
+        self.engine.store().logins().unwrap().first().unwrap().id.clone()
+    }
+
+    pub fn ghost(&self, jid: &str) -> OwnedUserId {
+        let localpart =
+            messenger_bridge::domain::address::ghost_localpart(&self.login(), &BareJid::parse(jid).unwrap(), "h.test");
+        UserId::parse(format!("@{localpart}:h.test")).unwrap()
+    }
+
+    /// The room of a contact: rooms are named after the ghost that was invited.
+    pub fn room(&self, jid: &str) -> OwnedRoomId {
+        room_for(self.ghost(jid).as_str())
+    }
+
+    /// The process dies and starts again over what was committed; the XMPP server keeps its session.
+    pub fn crash(&mut self) {
+        self.backend = self.backend.reopen();
+        self.engine = open(&self.backend, &self.settings);
+        self.stream = None;
+        self.bind = false;
+        self.now.uptime = 1_000;
+        self.play(Input::Homeserver { presence: true, busy: false });
+        self.play(Input::Started);
+        self.pass(1_000);
+        self.bind = true;
+    }
+
+    /// The connection is lost; `resume`: the server still knows the session.
+    pub fn cut(&mut self, resume: bool) {
+        self.bind = !resume;
+        let stream = self.stream.take().unwrap();
+        self.play(Input::Stream { stream, report: StreamReport::Down(StreamEnd::Lost { detail: "cut".to_owned() }) });
+        self.pass(10_000);
+        self.bind = true;
+    }
+
+    /// Plays one input, and all that follows from it at once.
+    pub fn play(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            self.engine.handle(self.now, input).unwrap();
+            for output in self.engine.commit().unwrap() {
+                self.carry_out(output, &mut inputs);
+            }
+        }
+    }
+
+    /// Time passes, with every timer that is due.
+    pub fn pass(&mut self, millis: u64) {
+        let end = self.now.uptime + millis;
+        while let Some(at) = self.engine.next_wake().filter(|at| *at <= end) {
+            let step = at.saturating_sub(self.now.uptime).max(1);
+            self.now.uptime += step;
+            self.now.wall.0 += i64::try_from(step).unwrap();
+            self.play(Input::Tick);
+        }
+        let rest = end.saturating_sub(self.now.uptime);
+        self.now.uptime += rest;
+        self.now.wall.0 += i64::try_from(rest).unwrap();
+        self.play(Input::Tick);
+    }
+
+    fn carry_out(&mut self, output: Output, inputs: &mut VecDeque<Input>) {
+        match output {
+            Output::Answer(ticket) => self.answered.push(ticket),
+            Output::Now(ephemeral) => self.ephemerals.push(ephemeral),
+            Output::Matrix(work) => {
+                self.next += 1;
+                let receipt = match &work.call {
+                    MatrixCall::CreateRoom(room) => Receipt::Room(room_for(room.invite.last().unwrap().as_str())),
+                    MatrixCall::Upload { .. } => Receipt::Media(format!("mxc://h.test/{}", self.next)),
+                    MatrixCall::CountMembers { .. } => Receipt::Members(2),
+                    MatrixCall::Send { .. } | MatrixCall::SetState { .. } | MatrixCall::Redact { .. } => {
+                        Receipt::Event(ruma::EventId::parse(format!("$e{}", self.next)).unwrap())
+                    }
+                    _ => Receipt::Nothing,
+                };
+                self.calls.push(work.call);
+                inputs.push_back(Input::Done { work: work.id, outcome: Outcome::Done(receipt) });
+            }
+            Output::Ask { ask, question } => {
+                let answer = self.oauth.pop_front().unwrap_or_else(|| match question {
+                    Ask::BeginOAuth { .. } => Answer::OAuthBegun {
+                        url: "https://login.live.com/?state=s".to_owned(),
+                        state: "s".to_owned(),
+                        verifier: Secret::new("v"),
+                    },
+                    Ask::RedeemCode { .. } | Ask::Refresh { .. } => Answer::Tokens(Tokens {
+                        access: Secret::new("EwA"),
+                        refresh: Some(Secret::new("r")),
+                        expires_at: None,
+                    }),
+                });
+                inputs.push_back(Input::Answered { ask, answer });
+            }
+            Output::Stream { stream, order } => match order {
+                StreamOrder::Connect(order) => {
+                    self.connects.push((*order).clone());
+                    let report = if let Some(end) = self.sign_ins.pop_front() {
+                        StreamReport::Down(end)
+                    } else {
+                        self.stream = Some(stream);
+                        StreamReport::Up(Box::new(self.up(&order)))
+                    };
+                    inputs.push_back(Input::Stream { stream, report });
+                }
+                StreamOrder::Send(stanzas) => {
+                    let count = stanzas.len();
+                    for stanza in stanzas {
+                        let here = stanza.name() == "presence" && stanza.attr("to").is_none();
+                        let kept = if here { std::mem::take(&mut self.offline) } else { Vec::new() };
+                        for answer in kept.iter().map(|kept| xml(kept)).chain(self.answer(&stanza)) {
+                            inputs.push_back(Input::Stream { stream, report: StreamReport::Stanza(Box::new(answer)) });
+                        }
+                        self.sent.push(stanza);
+                    }
+                    if self.managed && count > 0 {
+                        let h = u32::try_from(self.sent.len()).unwrap();
+                        inputs.push_back(Input::Stream { stream, report: StreamReport::Acked(h) });
+                    }
+                }
+                StreamOrder::Ack(h) => self.acknowledged = Some(h),
+                StreamOrder::Close | StreamOrder::Suspend => {
+                    self.stream = None;
+                    inputs.push_back(Input::Stream { stream, report: StreamReport::Down(StreamEnd::Closed) });
+                }
+            },
+        }
+    }
+
+    fn up(&mut self, order: &ConnectOrder) -> StreamUp {
+        let resumed = order.resume.is_some() && !self.bind;
+        if !resumed {
+            self.sent.clear();
+        }
+        StreamUp {
+            account: BareJid::parse(order.account.as_ref().map_or(self.account, BareJid::as_str)).unwrap(),
+            resource: order.resource.clone(),
+            resumed: resumed.then(|| u32::try_from(self.sent.len()).unwrap()),
+            failed_h: None,
+            management: self.managed.then(|| Management { id: Some("sm".to_owned()), location: None }),
+            max_bytes: None,
+            roster_versioning: false,
+            keep: None,
+            mechanism: "SCRAM-SHA-1".to_owned(),
+        }
+    }
+
+    /// What the XMPP server says to a stanza of ours.
+    fn answer(&self, stanza: &Element) -> Vec<Element> {
+        let (Some(kind @ ("get" | "set")), Some(id)) = (stanza.attr("type"), stanza.attr("id")) else {
+            return Vec::new();
+        };
+        let Some(payload) = stanza.children().next().filter(|_| stanza.name() == "iq") else { return Vec::new() };
+        let to = stanza.attr("to").unwrap_or_default();
+        let from = if to.is_empty() { String::new() } else { format!(" from='{to}'") };
+        let result = |inner: &str| xml(&format!("<iq type='result' id='{id}'{from}>{inner}</iq>"));
+        if kind == "set" && payload.ns() == "urn:xmpp:mam:2" {
+            let query = payload.attr("queryid").unwrap();
+            let asked = String::from(payload);
+            let with = asked
+                .split("var=\"with\"")
+                .nth(1)
+                .or_else(|| asked.split("var='with'").nth(1))
+                .map(|rest| rest.split("<value>").nth(1).unwrap().split('<').next().unwrap().to_owned());
+            let after =
+                payload.children().find_map(|set| set.children().find(|c| c.name() == "after").map(Element::text));
+            let newest = payload.children().any(|set| set.children().any(|c| c.name() == "before"));
+            let max: usize = payload
+                .children()
+                .find_map(|set| set.children().find(|c| c.name() == "max").map(Element::text))
+                .unwrap()
+                .parse()
+                .unwrap();
+            let mut all: Vec<_> = self
+                .archive
+                .iter()
+                .filter(|(_, _, message)| with.as_ref().is_none_or(|with| message.contains(with.as_str())))
+                .collect();
+            if let Some(after) = after {
+                let at = all.iter().position(|(id, _, _)| *id == after).map_or(0, |at| at + 1);
+                all.drain(..at);
+            }
+            let complete = all.len() <= max;
+            if newest {
+                all.drain(..all.len().saturating_sub(max));
+            } else {
+                all.truncate(max);
+            }
+            let mut out: Vec<Element> = all
+                .iter()
+                .map(|(id, stamp, message)| {
+                    xml(&format!(
+                        "<message from='{}' to='x'><result xmlns='urn:xmpp:mam:2' queryid='{query}' id='{id}'><forwarded xmlns='urn:xmpp:forward:0'>\
+                         <delay xmlns='urn:xmpp:delay' stamp='{stamp}'/>{}</forwarded></result></message>",
+                        self.account,
+                        message.replacen("<message", "<message xmlns='jabber:client'", 1)
+                    ))
+                })
+                .collect();
+            let last = all.last().map(|(id, _, _)| format!("<last>{id}</last>")).unwrap_or_default();
+            out.push(result(&format!("<fin xmlns='urn:xmpp:mam:2' complete='{complete}'><set xmlns='http://jabber.org/protocol/rsm'>{last}</set></fin>")));
+            return out;
+        }
+        let ns = payload.ns();
+        let scripted = self
+            .answers
+            .iter()
+            .find(|(word, _)| ns == **word || format!("{ns} {to}").ends_with(**word))
+            .map(|(_, inner)| inner.clone());
+        match scripted {
+            Some(inner) => vec![result(&inner)],
+            None if ns == "urn:xmpp:ping" || ns == "urn:xmpp:carbons:2" => vec![result("")],
+            None => vec![xml(&format!(
+                "<iq type='error' id='{id}'{from}><error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
+            ))],
+        }
+    }
+
+    // ---- what the other side does
+
+    /// A stanza arrives on the stream.
+    pub fn server_sends(&mut self, stanza: &str) {
+        let stream = self.stream.unwrap();
+        self.play(Input::Stream { stream, report: StreamReport::Stanza(Box::new(xml(stanza))) });
+    }
+
+    pub fn phone_sends(&mut self, from: &str, body: &str) {
+        self.server_sends(&format!("<message from='{from}' type='chat'><body>{body}</body></message>"));
+    }
+
+    // ---- what the person does
+
+    pub fn matrix(&mut self, room: &RoomId, sender: &str, kind: &str, state_key: Option<&str>, content: &Value) {
+        self.next += 1;
+        let event = RoomEvent {
+            room: room.to_owned(),
+            id: ruma::EventId::parse(format!("$p{}", self.next)).unwrap(),
+            sender: UserId::parse(sender).unwrap(),
+            kind: kind.to_owned(),
+            state_key: state_key.map(str::to_owned),
+            at: self.now.wall,
+            content: serde_json::value::to_raw_value(content).unwrap(),
+            redacts: None,
+        };
+        self.transaction(vec![event], Vec::new());
+    }
+
+    pub fn transaction(&mut self, events: Vec<RoomEvent>, ephemeral: Vec<EphemeralEvent>) {
+        self.next += 1;
+        self.play(Input::Transaction {
+            ticket: Ticket(self.next),
+            txn_id: format!("t{}", self.next),
+            events,
+            ephemeral,
+        });
+    }
+
+    pub fn management(&mut self, owner: &str) {
+        let room = room_for(&format!("management {owner}"));
+        self.matrix(&room, owner, "m.room.member", Some(BOT), &json!({ "membership": "invite", "is_direct": true }));
+    }
+
+    /// The owner says something to the bot.
+    pub fn command(&mut self, text: &str) {
+        self.says(&room_for(&format!("management {OWNER}")), text);
+    }
+
+    pub fn says(&mut self, room: &RoomId, text: &str) {
+        self.matrix(room, OWNER, "m.room.message", None, &json!({ "msgtype": "m.text", "body": text }));
+    }
+
+    pub fn types(&mut self, room: &RoomId, typing: bool) {
+        let users = if typing { vec![UserId::parse(OWNER).unwrap()] } else { Vec::new() };
+        self.transaction(Vec::new(), vec![EphemeralEvent::Typing { room: room.to_owned(), users }]);
+    }
+
+    pub fn is(&mut self, state: PresenceState, status: Option<&str>) {
+        let user = UserId::parse(OWNER).unwrap();
+        self.transaction(Vec::new(), vec![EphemeralEvent::Presence { user, state, status: status.map(str::to_owned) }]);
+    }
+
+    // ---- what was seen
+
+    /// Everything that was said in any room, oldest first.
+    pub fn said(&self) -> Vec<Said> {
+        self.calls
+            .iter()
+            .filter_map(|call| match call {
+                MatrixCall::Send { room, user, content, at, .. } => Some(Said {
+                    room: room.to_string(),
+                    sender: user.to_string(),
+                    content: serde_json::from_str(content).unwrap(),
+                    at: at.map(|at| at.0),
+                }),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// What was said in a contact's room.
+    pub fn heard(&self, jid: &str) -> Vec<Said> {
+        let room = self.room(jid);
+        self.said().into_iter().filter(|said| said.room == room.as_str()).collect()
+    }
+
+    pub fn bodies(&self, jid: &str) -> Vec<String> {
+        self.heard(jid).iter().map(|said| said.body().to_owned()).collect()
+    }
+
+    /// What the bot said to the owner.
+    pub fn bot_said(&self) -> Vec<String> {
+        let room = room_for(&format!("management {OWNER}"));
+        self.said().into_iter().filter(|said| said.room == room.as_str()).map(|said| said.body().to_owned()).collect()
+    }
+
+    pub fn last_word(&self) -> String {
+        self.bot_said().pop().unwrap_or_default()
+    }
+
+    /// The messages that went to a contact.
+    pub fn messages_to(&self, jid: &str) -> Vec<Element> {
+        self.sent
+            .iter()
+            .filter(|stanza| stanza.name() == "message" && stanza.attr("to") == Some(jid))
+            .cloned()
+            .collect()
+    }
+
+    pub fn texts_to(&self, jid: &str) -> Vec<String> {
+        self.messages_to(jid)
+            .iter()
+            .filter_map(|message| message.get_child("body", "jabber:client").map(Element::text))
+            .collect()
+    }
+
+    /// The presences that were broadcast.
+    pub fn shown(&self) -> Vec<Element> {
+        self.sent.iter().filter(|stanza| stanza.name() == "presence" && stanza.attr("to").is_none()).cloned().collect()
+    }
+
+    pub fn ignored(&self, kind: &str) -> u64 {
+        self.engine.ignored().get(kind).copied().unwrap_or_default()
+    }
+}
+
+fn open(backend: &MemoryBackend, settings: &Settings) -> Engine {
+    let folder = tempfile::tempdir().unwrap();
+    let key = KeyFile::load_or_create(&folder.path().join("key"), [7; 32]).unwrap();
+    let store = Store::open(Box::new(backend.reopen()), Seal::new(&key), 42).unwrap();
+    let homeserver = Homeserver {
+        name: ruma::ServerName::parse("h.test").unwrap(),
+        bot: UserId::parse(BOT).unwrap(),
+        bot_name: "Messenger bridge".to_owned(),
+    };
+    Engine::new(store, settings.clone(), homeserver).unwrap()
+}
+
+/// A room whose id tells whose it is.
+pub fn room_for(whom: &str) -> OwnedRoomId {
+    let name: String = whom.bytes().map(|byte| format!("{byte:02x}")).collect();
+    RoomId::parse(format!("!{name}")).unwrap()
+}
+
+/// A stanza in the namespace of client streams.
+pub fn xml(text: &str) -> Element {
+    let name = text[1..].split([' ', '>', '/']).next().unwrap();
+    text.replacen(name, &format!("{name} xmlns='jabber:client'"), 1)
+        .parse()
+        .unwrap_or_else(|error| panic!("{error}: {text}"))
+}
