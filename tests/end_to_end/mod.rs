@@ -13,6 +13,7 @@ mod ground;
 mod hostile;
 mod http;
 mod isolation;
+mod messenger;
 mod process;
 mod program;
 mod refusals;
