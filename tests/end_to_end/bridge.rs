@@ -78,12 +78,24 @@ impl Bridge {
 
     /// Starts it again on the same folder and awaits that the homeserver and it know each other.
     pub fn launch(&self) {
-        let mut command = program();
+        self.launch_as(program());
+    }
+
+    fn launch_as(&self, mut command: Command) {
         command.arg("run").args(FILES).current_dir(&self.folder);
         let mut process = Process::start("the bridge", command, &self.log());
         let port = self.port.number();
         process.await_ready(|| http::get(port, "/_matrix/mau/ready").is_ok_and(|answer| answer.status == 200));
         *self.process.lock().expect("no test panicked in here") = Some(process);
+    }
+
+    /// The same under strace, which writes what the process asks of the system into `trace` in its folder.
+    pub fn launch_traced(&self) {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-y", "-yy", "-s", "120", "-o", "trace"]);
+        command.args(["-e", "trace=fsync,fdatasync,read,recvfrom,write,writev,sendto,sendmsg"]);
+        command.arg(env!("CARGO_BIN_EXE_messenger-bridge"));
+        self.launch_as(command);
     }
 
     /// `kill -9`.

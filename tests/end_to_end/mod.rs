@@ -9,6 +9,7 @@ mod bridge;
 mod certificates;
 mod clients;
 mod conversation;
+mod durability;
 mod ground;
 mod hostile;
 mod http;
