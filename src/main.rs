@@ -1,3 +1,20 @@
-//! messenger-bridge: see the library.
+//! The command `messenger-bridge`; see the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use messenger_bridge::app::{
+    check::check,
+    cli::{Cli, Handlers, dispatch},
+    run::run,
+    store::store,
+};
+
+fn main() -> ExitCode {
+    let handlers = Handlers {
+        run: |config, registration| run(&config, &registration),
+        check: |files: &_| check(files),
+        store: |config, action| store(&config, &action),
+    };
+    dispatch(Cli::parse(), handlers).into()
+}

@@ -1,6 +1,11 @@
 //! The program: what is started, in which order, and how it ends.
 
+pub mod check;
 pub mod cli;
+pub mod driver;
 pub mod exit;
 pub mod health;
 pub mod logging;
+pub mod run;
+pub mod settings;
+pub mod store;

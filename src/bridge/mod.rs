@@ -44,8 +44,8 @@ pub struct Settings {
     pub networks: BTreeMap<String, Network>,
     /// Rooms are made for every contact, not only on the first message.
     pub rooms_for_contacts: bool,
-    /// How many rooms are made per second for contacts at most.
-    pub rooms_per_second: u32,
+    /// Milliseconds between the rooms that are made for contacts.
+    pub room_pause: u64,
     /// How many archived messages a new room begins with at most.
     pub history_initial: u32,
     /// How many missed messages are fetched after a time away at most.

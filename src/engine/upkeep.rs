@@ -161,7 +161,7 @@ impl Engine {
         if !rooms || !new {
             self.count_import(login, 1)?;
         }
-        let pace = if rooms { 1_000 / u64::from(self.bridge.settings.rooms_per_second.max(1)) } else { 50 };
+        let pace = if rooms { self.bridge.settings.room_pause } else { 50 };
         self.set_timer(pace, Timer::Import(login.clone()));
         Ok(())
     }

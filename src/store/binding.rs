@@ -92,3 +92,13 @@ impl Store {
         self.erase_all(&Key::of(Table::Event).login(login).done())
     }
 }
+
+/// Can this record be read? The byte behind the login tells which of the three it is.
+pub(super) fn readable(key: &[u8], value: &[u8]) -> Result<(), String> {
+    let read = match key.get(1 + crate::domain::id::LOGIN_ID_LENGTH) {
+        Some(b'n') => super::decode::<Bound>(key, value).map(drop),
+        Some(b'r') => super::decode::<Ring>(key, value).map(drop),
+        _ => super::decode::<Name>(key, value).map(drop),
+    };
+    read.map_err(|error| error.to_string())
+}

@@ -66,3 +66,13 @@ impl Store {
         Ok(number)
     }
 }
+
+/// Can this record be read?
+pub(super) fn readable(key: &[u8], value: &[u8]) -> Result<(), String> {
+    let read = if key == self::key() {
+        super::decode::<Counters>(key, value).map(drop)
+    } else {
+        super::decode::<u64>(key, value).map(drop)
+    };
+    read.map_err(|error| error.to_string())
+}

@@ -153,3 +153,35 @@ fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError
 fn unreadable(key: &[u8], why: &str) -> StoreError {
     StoreError::corrupt_record(key, &format!("table {}: {why}", key::table_name(key)))
 }
+
+/// How each table's records are read, for `store verify`.
+pub fn tables() -> Vec<verify::Table<'static>> {
+    macro_rules! table {
+        ($table:ident, $name:literal, $row:ty) => {
+            verify::Table {
+                name: $name,
+                prefix: &[key::Table::$table as u8],
+                decode: &|key, value| decode::<$row>(key, value).map(drop).map_err(|error| error.to_string()),
+            }
+        };
+    }
+    vec![
+        verify::Table { name: "binding", prefix: &[key::Table::Binding as u8], decode: &binding::readable },
+        table!(Contact, "contact", contact::Contact),
+        table!(Debt, "debt", crate::domain::effect::Debt),
+        table!(Event, "event", String),
+        table!(Management, "management", management::Management),
+        table!(Held, "held", held::Held),
+        // Sealed: what it says can be read only with the key, and that it is whole the record's own checksum tells.
+        verify::Table { name: "credentials", prefix: &[key::Table::Credentials as u8], decode: &|_, _| Ok(()) },
+        table!(Login, "login", login::Login),
+        verify::Table { name: "meta", prefix: &[key::Table::Meta as u8], decode: &meta::readable },
+        table!(Portal, "portal", portal::Portal),
+        table!(Presence, "presence", presence::Resources),
+        table!(Room, "room", portal::Room),
+        table!(Session, "session", session::Session),
+        verify::Table { name: "transaction", prefix: &[key::Table::Transaction as u8], decode: &transaction::readable },
+        table!(Unconfirmed, "unconfirmed", session::Unconfirmed),
+        table!(Caps, "caps", bool),
+    ]
+}

@@ -41,3 +41,12 @@ impl Store {
         Ok(true)
     }
 }
+
+/// Can this record be read?
+pub(super) fn readable(key: &[u8], value: &[u8]) -> Result<(), String> {
+    let read = match key.get(1) {
+        Some(b'n') => super::decode::<Place>(key, value).map(drop),
+        _ => super::decode::<Named>(key, value).map(drop),
+    };
+    read.map_err(|error| error.to_string())
+}

@@ -281,7 +281,7 @@ async fn service(resolver: &TokioResolver, domain: &str, service: &str, direct: 
         .filter_map(|(priority, weight, target, port)| {
             let host = target.strip_suffix('.').unwrap_or(&target).to_ascii_lowercase();
             not_here |= host.is_empty();
-            (!host.is_empty()).then(|| Record { priority, weight, target: Target { host, port, direct } })
+            (!host.is_empty()).then_some(Record { priority, weight, target: Target { host, port, direct } })
         })
         .collect();
     match (records.is_empty(), not_here) {
@@ -292,70 +292,5 @@ async fn service(resolver: &TokioResolver, domain: &str, service: &str, direct: 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_of_redirects_are_read_in_every_form() {
-        let host = |text| parse_host(text).map(|(host, port)| format!("{host} {port}"));
-        for (text, read) in [
-            ("BAYMSG1020127.gateway.edge.messenger.live.com", "baymsg1020127.gateway.edge.messenger.live.com 5222"),
-            ("a.example:5223", "a.example 5223"),
-            (" a.example. ", "a.example 5222"),
-            ("[2001:DB8::1]:80", "2001:db8::1 80"),
-            ("[2001:db8::1]", "2001:db8::1 5222"),
-            ("2001:db8::1", "2001:db8::1 5222"),
-            ("127.0.0.1:1", "127.0.0.1 1"),
-        ] {
-            assert_eq!(host(text).as_deref(), Some(read), "{text}");
-        }
-        for text in ["", ":5222", "a:b", "a:99999", "a:0", "[a]:1", "[::1", "[::1]x", "a b", "a:1:2"] {
-            assert_eq!(host(text), None, "{text}");
-        }
-    }
-
-    fn record(priority: u16, weight: u16, host: &str) -> Record {
-        Record { priority, weight, target: Target { host: host.to_owned(), port: 1, direct: false } }
-    }
-
-    #[test]
-    fn records_are_tried_by_priority_and_weight() {
-        let records =
-            vec![record(20, 0, "last"), record(10, 30, "heavy"), record(10, 10, "light"), record(5, 0, "first")];
-        let order = |draw: fn(u32) -> u32| -> Vec<_> {
-            in_order(records.clone(), draw).into_iter().map(|target| target.host).collect()
-        };
-        assert_eq!(order(|_| 0), ["first", "light", "heavy", "last"]);
-        assert_eq!(order(|most| most), ["first", "heavy", "light", "last"]);
-        // Of 41 draws in the first group of two, 11 fall to the lighter one.
-        let light = (0..=40)
-            .filter(|n| {
-                let mut first = true;
-                let group = vec![record(10, 30, "heavy"), record(10, 10, "light")];
-                let targets = in_order(group, |_| if std::mem::take(&mut first) { *n } else { 0 });
-                targets[0].host == "light"
-            })
-            .count();
-        assert_eq!(light, 11);
-    }
-
-    #[tokio::test]
-    async fn local_names_and_addresses_need_no_records() {
-        let connector = Connector { resolver: None };
-        for domain in ["localhost", "127.0.0.1", "[::1]", "chat.localhost"] {
-            let targets = connector.targets(domain, TlsMode::Auto).await.unwrap();
-            assert_eq!((targets.len(), targets[0].port), (1, DEFAULT_PORT), "{domain}");
-        }
-        let unknown = connector.targets("a b", TlsMode::Auto).await;
-        assert_eq!(unknown, Err(StreamEnd::UnknownHost { host: "a b".to_owned() }));
-    }
-
-    #[tokio::test]
-    async fn the_next_address_is_tried_when_one_refuses() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let free = { tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap() };
-        let io = race(&[free, listener.local_addr().unwrap()]).await.unwrap();
-        assert_eq!(io.peer_addr().unwrap(), listener.local_addr().unwrap());
-        assert!(race(&[free]).await.is_err());
-    }
-}
+#[path = "connect_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use minidom::{Element, Node};
-use rxml::{Event, Namespace, Options, Parse, Parser, WithOptions, error::EndOrError};
+use rxml::{Event, Namespace, NcName, Options, Parse, Parser, WithOptions, error::EndOrError};
 
 use super::guard::{Guard, MAX_TOKEN, is_xml_character};
 
@@ -46,8 +46,7 @@ pub struct Frames {
 
 impl Default for Frames {
     fn default() -> Self {
-        let mut options = Options::default();
-        options.max_token_length = MAX_TOKEN;
+        let options = Options { max_token_length: MAX_TOKEN, ..Options::default() };
         Self {
             guard: Guard::default(),
             parser: Parser::with_options(options),
@@ -61,7 +60,7 @@ impl Default for Frames {
 }
 
 impl Frames {
-    /// Takes the next bytes. At most one read's worth of frames waits in [`Self::next`].
+    /// Takes the next bytes. At most one read's worth of frames waits in [`Self::pop`].
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), NotWellFormed> {
         if !self.begun {
             match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
@@ -90,7 +89,7 @@ impl Frames {
     }
 
     /// The next frame that is complete.
-    pub fn next(&mut self) -> Option<Frame> {
+    pub fn pop(&mut self) -> Option<Frame> {
         self.ready.pop_front()
     }
 
@@ -142,6 +141,17 @@ pub fn write_header(to: &str, from: Option<&str>, out: &mut Vec<u8>) {
         escape(from, out);
     }
     out.extend_from_slice(b"'>");
+}
+
+/// An element of our own, with attributes of no namespace.
+pub fn element(name: &str, namespace: &str, attributes: &[(&str, &str)]) -> Element {
+    let mut element = Element::bare(name, namespace);
+    for (name, value) in attributes {
+        if let Ok(name) = NcName::try_from(*name) {
+            element.attrs_mut().insert(Namespace::NONE, name, (*value).to_owned());
+        }
+    }
+    element
 }
 
 /// Appends an element as it stands inside a stream. Never fails: characters that XML forbids become U+FFFD, so that an
@@ -216,7 +226,7 @@ mod tests {
     fn frames(bytes: &[u8]) -> Vec<Frame> {
         let mut frames = Frames::default();
         frames.feed(bytes).unwrap();
-        std::iter::from_fn(|| frames.next()).collect()
+        std::iter::from_fn(|| frames.pop()).collect()
     }
 
     #[test]
@@ -238,8 +248,8 @@ mod tests {
     fn what_is_written_is_read_back_and_forbidden_characters_are_replaced_one_for_one() {
         let inner = Element::builder("x", "urn:x").append("t\u{1}\u{fffe}<>&'\"\r\n\u{1F600}").build();
         let mut stanza = Element::builder("message", NS_CLIENT).append(inner).build();
-        stanza.set_attr(rxml::Namespace::XML, rxml::xml_ncname!("lang").to_owned(), "de");
-        stanza.set_attr(rxml::Namespace::from_str("urn:y"), rxml::xml_ncname!("z").to_owned(), "a\nb");
+        stanza.set_attr(rxml::Namespace::XML, NcName::try_from("lang").unwrap(), "de");
+        stanza.set_attr(rxml::Namespace::from_str("urn:y"), NcName::try_from("z").unwrap(), "a\nb");
         let mut bytes = Vec::new();
         write_header("h", None, &mut bytes);
         write_element(&stanza, &mut bytes);

@@ -336,9 +336,9 @@ impl Guard {
         let mut whole = b"&amp;".to_vec();
         whole.append(&mut self.held);
         if in_value {
-            self.value(&whole)
+            self.value(&whole);
         } else {
-            self.piece(&whole, out)
+            self.piece(&whole, out);
         }
         self.feed(&[byte], out);
     }

@@ -17,7 +17,7 @@ fn passed(input: &[u8]) -> Vec<u8> {
 fn read(stanzas: &str) -> Vec<minidom::Element> {
     let mut frames = Frames::default();
     frames.feed(format!("{HEADER}{stanzas}<marker/>").as_bytes()).unwrap();
-    let mut elements: Vec<_> = std::iter::from_fn(|| frames.next())
+    let mut elements: Vec<_> = std::iter::from_fn(|| frames.pop())
         .filter_map(|f| if let Frame::Element(e) = f { Some(e) } else { None })
         .collect();
     assert!(elements.pop().is_some_and(|e| e.name() == "marker"), "the stream did not go on");
@@ -71,7 +71,7 @@ fn an_over_size_stanza_is_cut_between_characters_and_closes() {
 fn too_deep_too_many_and_too_long_parts_are_dropped() {
     let deep = format!("<message>{}{}</message>", "<a>".repeat(1000), "</a>".repeat(1000));
     assert_eq!(read(&deep).len(), 1);
-    let many: String = (0..1000).map(|n| format!(" p:a{n}='v'")).collect();
+    let many: String = (0..1000).fold(String::new(), |all, n| all + &format!(" p:a{n}='v'"));
     let all = read(&format!("<message id='1'{many} xmlns:p='u'><body>x</body></message><message id='2'/>"));
     assert_eq!((all[0].attr("id"), all[0].children().count()), (Some("1"), 0), "counted, but bare");
     assert_eq!(all[1].attr("id"), Some("2"));

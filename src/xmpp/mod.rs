@@ -74,9 +74,9 @@ impl Default for Timeouts {
         Self {
             sign_in: Duration::from_secs(29),
             step: Duration::from_secs(10),
-            keepalive: Duration::from_secs(60),
+            keepalive: Duration::from_mins(1),
             answer: Duration::from_secs(30),
-            write: Duration::from_secs(60),
+            write: Duration::from_mins(1),
         }
     }
 }
@@ -182,13 +182,13 @@ impl Xmpp {
         };
         let mut held = Vec::new();
         let session = {
-            let signing_in = async {
+            // On the heap, so that it is gone once the stream is up.
+            let mut signing_in = Box::pin(async {
                 sleep(Duration::from_millis(order.delay)).await;
                 let sign_in = self.sign_in(network, &order.domain);
                 let late = |_| StreamEnd::TimedOut { phase: "signing in".to_owned() };
                 timeout_at(sign_in.deadline, sign_in.run(&order)).await.map_err(late)?
-            };
-            tokio::pin!(signing_in);
+            });
             loop {
                 tokio::select! {
                     session = &mut signing_in => match session {

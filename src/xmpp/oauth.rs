@@ -5,6 +5,7 @@
 
 use std::{
     path::PathBuf,
+    pin::Pin,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -111,8 +112,7 @@ async fn redeem(
     code: &Secret,
     verifier: &Secret,
 ) -> Result<Tokens, Failed> {
-    let http = http(settings, tls)?;
-    let send = |request| send(&http, request);
+    let send = sender(http(settings, tls)?);
     let request = client
         .exchange_code(AuthorizationCode::new(code.expose().to_owned()))
         .set_pkce_verifier(PkceCodeVerifier::new(verifier.expose().to_owned()));
@@ -120,8 +120,7 @@ async fn redeem(
 }
 
 async fn renew(client: &Client, settings: &OAuthSettings, tls: &Tls, refresh: &Secret) -> Result<Tokens, Failed> {
-    let http = http(settings, tls)?;
-    let send = |request| send(&http, request);
+    let send = sender(http(settings, tls)?);
     let token = RefreshToken::new(refresh.expose().to_owned());
     // A provider that gives no new refresh token means the old one to go on (RFC 6749 section 6).
     read(client.exchange_refresh_token(&token).request_async(&send).await, Some(refresh))
@@ -176,6 +175,16 @@ fn http(settings: &OAuthSettings, tls: &Tls) -> Result<reqwest::Client, Failed> 
         .map_err(|_| Failed::configuration("no HTTP client could be made"))
 }
 
+type Sending = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send>>;
+
+/// [`send`] in the shape that the crate takes, with a future that any thread may carry on.
+fn sender(http: reqwest::Client) -> impl Fn(HttpRequest) -> Sending {
+    move |request| {
+        let http = http.clone();
+        Box::pin(async move { send(&http, request).await })
+    }
+}
+
 /// One request; the body is read up to a bound.
 async fn send(http: &reqwest::Client, request: HttpRequest) -> Result<HttpResponse, HttpError> {
     let failed = |error: &reqwest::Error| HttpError(words(error).to_owned());
@@ -218,18 +227,18 @@ fn in_shape(body: Vec<u8>) -> Vec<u8> {
     let Ok(Value::Object(mut answer)) = serde_json::from_slice(&body) else { return body };
     if answer.contains_key("access_token") {
         let seconds = match answer.get("expires_in") {
-            Some(Value::Number(number)) => number.as_f64(),
-            Some(Value::String(text)) => text.trim().parse::<f64>().ok(),
+            Some(Value::Number(number)) => number.as_u64().or_else(|| whole(&number.to_string())),
+            Some(Value::String(text)) => whole(text),
             _ => None,
         };
         answer.remove("expires_in");
-        if let Some(seconds) = seconds.filter(|seconds| *seconds >= 0.0 && *seconds < 1e10) {
-            answer.insert("expires_in".to_owned(), Value::from(seconds.floor() as i64));
+        if let Some(seconds) = seconds {
+            answer.insert("expires_in".to_owned(), Value::from(seconds));
         }
         if !answer.get("token_type").is_some_and(Value::is_string) {
             answer.insert("token_type".to_owned(), Value::from("bearer"));
         }
-        if !answer.get("refresh_token").is_some_and(|token| token.as_str().is_some_and(|token| !token.is_empty())) {
+        if answer.get("refresh_token").and_then(Value::as_str).is_none_or(str::is_empty) {
             answer.remove("refresh_token");
         }
         answer.remove("scope");
@@ -241,6 +250,11 @@ fn in_shape(body: Vec<u8>) -> Vec<u8> {
         }
     }
     serde_json::to_vec(&answer).unwrap_or(body)
+}
+
+/// The whole seconds of a number written as text.
+fn whole(text: &str) -> Option<u64> {
+    text.trim().split('.').next()?.parse().ok().filter(|seconds| *seconds < 10_000_000_000)
 }
 
 fn read(
@@ -271,8 +285,10 @@ fn refusal(error: &BasicErrorResponseType) -> Failed {
             "the sign-in service does not accept this bridge: its client_id or client_secret is wrong".to_owned()
         }
         other => {
-            let code: String = other.as_ref().chars().filter(char::is_ascii_graphic).take(64).collect();
-            format!("the sign-in service refused: {code}")
+            // A code is a plain word (RFC 6749 section 5.2); whatever else stands there is not shown.
+            let code = Some(other.as_ref())
+                .filter(|code| code.len() <= 64 && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+            format!("the sign-in service refused: {}", code.unwrap_or("it does not say why"))
         }
     };
     let later = matches!(error.as_ref(), "temporarily_unavailable" | "server_error" | "slow_down");

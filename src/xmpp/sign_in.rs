@@ -4,14 +4,13 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use minidom::Element;
 use rustls::ProtocolVersion;
-use rxml::xml_ncname;
 use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::client::TlsStream;
 
 use super::{
     Endpoint, Shared, Timeouts,
     connect::{Target, parse_host},
-    frames::NS_CLIENT,
+    frames::{NS_CLIENT, element},
     sasl::{self, Exchange, NS_SASL, Offer},
     tls::TlsMode,
     wire::{Stop, Wire, bounded},
@@ -264,10 +263,7 @@ impl SignIn<'_> {
     /// XEP-0198 section 5: `Ok(h)` if resumed, `Err(h)` if the session is gone; the server may tell `h` even then.
     async fn resume(&self, wire: &mut Wire<Io>, resume: &Resume) -> Result<Result<u32, Option<u32>>, Stop> {
         let phase = "the resumption";
-        let ask = Element::builder("resume", NS_SM)
-            .attr(xml_ncname!("previd").to_owned(), resume.id.as_str())
-            .attr(xml_ncname!("h").to_owned(), resume.inbound.to_string())
-            .build();
+        let ask = element("resume", NS_SM, &[("previd", &resume.id), ("h", &resume.inbound.to_string())]);
         wire.send(&ask, phase).await?;
         loop {
             let answer = wire.element(phase).await?;
@@ -315,11 +311,8 @@ impl SignIn<'_> {
         early: &mut Vec<Element>,
     ) -> Result<Element, Stop> {
         let phase = format!("the answer to {id}");
-        let iq = Element::builder("iq", NS_CLIENT)
-            .attr(xml_ncname!("type").to_owned(), "set")
-            .attr(xml_ncname!("id").to_owned(), id)
-            .append(payload)
-            .build();
+        let mut iq = element("iq", NS_CLIENT, &[("type", "set"), ("id", id)]);
+        iq.append_child(payload);
         wire.send(&iq, &phase).await?;
         loop {
             let answer = wire.element(&phase).await?;
@@ -340,7 +333,7 @@ impl SignIn<'_> {
     /// counted stanzas later and is dropped. Nothing but a server's own questions can come before initial presence.
     async fn manage(&self, wire: &mut Wire<Io>, early: &mut Vec<Element>) -> Result<Option<Management>, Stop> {
         let phase = "stream management";
-        let enable = Element::builder("enable", NS_SM).attr(xml_ncname!("resume").to_owned(), "true").build();
+        let enable = element("enable", NS_SM, &[("resume", "true")]);
         wire.send(&enable, phase).await?;
         loop {
             let answer = wire.element(phase).await?;

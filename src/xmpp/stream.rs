@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     Timeouts,
-    frames::{Frame, Frames, NS_STREAM, write_element},
+    frames::{Frame, Frames, NS_CLIENT, NS_STREAM, element, write_element},
     sign_in::{NS_SM, handled, is_stanza},
     wire::{READ_SIZE, Stop, stream_error},
 };
@@ -50,6 +50,22 @@ enum Ending {
     Closing(Instant, bool),
 }
 
+/// The counts of XEP-0198.
+struct Acks {
+    /// Stream management is on.
+    managed: bool,
+    /// Stanzas received in the session.
+    inbound: u32,
+    /// Stanzas of it that are committed.
+    committed: u32,
+    /// The last `h` that we sent.
+    told: u32,
+    /// The server asked when not everything was committed.
+    asked: bool,
+    /// Stanzas were written since the last `<r/>`.
+    unasked: bool,
+}
+
 struct State {
     /// What waits to be written.
     out: Vec<u8>,
@@ -64,17 +80,7 @@ struct State {
     probes: u64,
     /// Reports that wait for room in the mailbox: those of one read at most. Nothing is read meanwhile.
     ready: VecDeque<StreamReport>,
-    managed: bool,
-    /// Stanzas received in the session.
-    inbound: u32,
-    /// Stanzas of it that are committed.
-    committed: u32,
-    /// The last `h` that we sent.
-    told: u32,
-    /// The server asked when not everything was committed.
-    asked: bool,
-    /// Stanzas were written since the last `<r/>`.
-    unasked: bool,
+    acks: Acks,
     ending: Option<Ending>,
 }
 
@@ -99,12 +105,14 @@ impl Live<'_> {
             probed: None,
             probes: 0,
             ready: VecDeque::new(),
-            managed: up.management.is_some(),
-            inbound,
-            committed: inbound,
-            told: inbound,
-            asked: false,
-            unasked: false,
+            acks: Acks {
+                managed: up.management.is_some(),
+                inbound,
+                committed: inbound,
+                told: inbound,
+                asked: false,
+                unasked: false,
+            },
             ending: None,
         };
         state.ready.push_back(StreamReport::Up(Box::new(up)));
@@ -227,15 +235,15 @@ impl State {
         self.out.drain(..n);
         if n > 0 && self.out.is_empty() {
             self.out.shrink_to(READ_SIZE);
-            if self.unasked && self.ending.is_none() {
-                self.unasked = false;
+            if self.acks.unasked && self.ending.is_none() {
+                self.acks.unasked = false;
                 self.push(b"<r xmlns='urn:xmpp:sm:3'/>");
             }
         }
     }
 
     fn frames(&mut self, frames: &mut Frames, stream: StreamId) {
-        while let Some(frame) = frames.next() {
+        while let Some(frame) = frames.pop() {
             match frame {
                 _ if matches!(self.ending, Some(Ending::Over(_))) => {}
                 Frame::Element(element) => self.element(element, stream),
@@ -252,15 +260,15 @@ impl State {
 
     fn element(&mut self, element: Element, stream: StreamId) {
         if is_stanza(&element) {
-            self.inbound = self.inbound.wrapping_add(1);
-            if self.managed || !is_our_pong(&element, stream) {
+            self.acks.inbound = self.acks.inbound.wrapping_add(1);
+            if self.acks.managed || !is_our_pong(&element, stream) {
                 self.ready.push_back(StreamReport::Stanza(Box::new(element)));
             }
         } else if element.has_ns(NS_SM) {
             match element.name() {
                 "r" => {
                     self.tell();
-                    self.asked = self.told != self.inbound;
+                    self.acks.asked = self.acks.told != self.acks.inbound;
                 }
                 "a" => self.ready.extend(handled(&element).map(StreamReport::Acked)),
                 _ => {}
@@ -284,25 +292,28 @@ impl State {
                     self.push(b"");
                     write_element(stanza, &mut self.out);
                 }
-                self.unasked |= self.managed && !stanzas.is_empty();
+                self.acks.unasked |= self.acks.managed && !stanzas.is_empty();
             }
             StreamOrder::Ack(committed) => {
-                self.committed = committed;
-                let behind = committed.wrapping_sub(self.told);
-                if self.managed && (self.asked && behind > 0 || behind >= ACK_EVERY) {
+                // A count never goes back; it wraps around (XEP-0198 section 4).
+                if committed.wrapping_sub(self.acks.committed) <= u32::MAX / 2 {
+                    self.acks.committed = committed;
+                }
+                let behind = self.acks.committed.wrapping_sub(self.acks.told);
+                if self.acks.managed && (self.acks.asked && behind > 0 || behind >= ACK_EVERY) {
                     self.tell();
-                    self.asked = self.told != self.inbound && self.asked;
+                    self.acks.asked = self.acks.told != self.acks.inbound && self.acks.asked;
                 }
             }
             StreamOrder::Close => {
-                if self.managed {
+                if self.acks.managed {
                     self.tell();
                 }
                 self.push(b"</stream:stream>");
                 self.ending = Some(Ending::Closing(Instant::now() + CLOSING, true));
             }
             StreamOrder::Suspend => {
-                if self.managed {
+                if self.acks.managed {
                     self.tell();
                 }
                 self.ending = Some(Ending::Closing(Instant::now() + CLOSING, false));
@@ -312,14 +323,14 @@ impl State {
 
     /// `<a/>`: only what is committed.
     fn tell(&mut self) {
-        self.told = self.committed;
-        let bytes = format!("<a xmlns='{NS_SM}' h='{}'/>", self.committed);
+        self.acks.told = self.acks.committed;
+        let bytes = format!("<a xmlns='{NS_SM}' h='{}'/>", self.acks.committed);
         self.push(bytes.as_bytes());
     }
 
     /// When something has to be done even if nothing happens.
     fn alarm(&self, timeouts: &Timeouts) -> Instant {
-        let far = Instant::now() + Duration::from_secs(3600);
+        let far = Instant::now() + Duration::from_hours(1);
         match self.ending {
             Some(Ending::Closing(until, _)) => return until,
             Some(Ending::Over(_)) => return far,
@@ -352,18 +363,12 @@ impl State {
             Some(at) if now >= at + live.timeouts.answer => return late("a sign of life"),
             None if now >= self.heard + live.timeouts.keepalive => {
                 self.probed = Some(now);
-                if self.managed {
+                if self.acks.managed {
                     self.push(b"<r xmlns='urn:xmpp:sm:3'/>");
                 } else {
-                    let ping = Element::builder("iq", super::frames::NS_CLIENT)
-                        .attr(rxml::xml_ncname!("type").to_owned(), "get")
-                        .attr(
-                            rxml::xml_ncname!("id").to_owned(),
-                            format!("{}{}", ping_prefix(live.stream), self.probes),
-                        )
-                        .attr(rxml::xml_ncname!("to").to_owned(), live.domain)
-                        .append(Element::bare("ping", "urn:xmpp:ping"))
-                        .build();
+                    let id = format!("{}{}", ping_prefix(live.stream), self.probes);
+                    let mut ping = element("iq", NS_CLIENT, &[("type", "get"), ("id", &id), ("to", live.domain)]);
+                    ping.append_child(element("ping", "urn:xmpp:ping", &[]));
                     self.probes += 1;
                     self.push(b"");
                     write_element(&ping, &mut self.out);

@@ -192,6 +192,7 @@ fn certificate_words(problem: &CertificateError) -> String {
             }
         }
         CertificateError::UnknownIssuer => "its issuer is not known here".to_owned(),
+        CertificateError::BadSignature => "it was not signed by the issuer that it names".to_owned(),
         CertificateError::Revoked => "it was revoked".to_owned(),
         CertificateError::Other(other) if other.0.is::<SelfSigned>() => SelfSigned.to_string(),
         other => format!("{other}"),

@@ -60,12 +60,21 @@ pub struct Wire<IO> {
     /// …but all together no longer than this.
     deadline: Instant,
     heard: bool,
+    buffer: Vec<u8>,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     /// `step`: how long one answer may take; `deadline`: when the whole must be done.
     pub fn new(io: IO, host: &str, step: Duration, deadline: Instant) -> Self {
-        Self { io, frames: Frames::default(), host: host.to_owned(), step, deadline, heard: false }
+        Self {
+            io,
+            frames: Frames::default(),
+            host: host.to_owned(),
+            step,
+            deadline,
+            heard: false,
+            buffer: vec![0; READ_SIZE],
+        }
     }
 
     /// Ends the setting up: the connection, and what was read of the stream. What is buffered but not yet framed goes
@@ -134,16 +143,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     async fn next(&mut self, phase: &str) -> Result<Frame, Stop> {
         let until = self.deadline.min(Instant::now() + self.step);
         loop {
-            if let Some(frame) = self.frames.next() {
+            if let Some(frame) = self.frames.pop() {
                 self.heard = true;
                 return Ok(frame);
             }
-            let mut buffer = [0; READ_SIZE];
-            let read = timeout_at(until, self.io.read(&mut buffer)).await;
+            let read = timeout_at(until, self.io.read(&mut self.buffer)).await;
             let read = read.map_err(|_| StreamEnd::TimedOut { phase: phase.to_owned() })?;
             match read {
                 Ok(0) => return Err(closed("the server closed the connection")),
-                Ok(n) => self.frames.feed(&buffer[..n]).map_err(|error| {
+                Ok(n) => self.frames.feed(&self.buffer[..n]).map_err(|error| {
                     if self.heard {
                         closed(&error.to_string())
                     } else {

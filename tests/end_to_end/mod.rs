@@ -5,10 +5,17 @@
 
 #![allow(clippy::expect_used, reason = "in a test, that is how one says what must hold")]
 
+mod bridge;
 mod certificates;
 mod clients;
+mod conversation;
 mod ground;
+mod hostile;
 mod http;
+mod isolation;
 mod process;
+mod refusals;
+mod restart;
+mod scripted;
 mod servers;
 mod smoke;

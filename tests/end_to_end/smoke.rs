@@ -10,6 +10,7 @@ use super::certificates::Authority;
 use super::clients::{Contact, PHOTO, Person, Tls, is_presence};
 use super::ground::{self, Port};
 use super::process::{self, Process};
+use super::scripted::{Script, Scripted};
 use super::servers::{Account, Ejabberd, PASSWORD, Prosody, Synapse};
 
 /// Two accounts, one by STARTTLS and one by direct TLS: presence with text, messages, chat states, the archive.
@@ -121,6 +122,22 @@ print(until("<success", "</failure>"))
     let mut python = Command::new(ground::repository(".tools/venv/bin/python"));
     python.args(["-c", &script]).arg(Authority::trusted().file());
     process::run(python.args([&account.reach.direct_tls.to_string(), account.reach.domain]))
+}
+
+#[test]
+fn the_scripted_server_speaks_as_slixmpp_expects() {
+    let server = Scripted::start("scripted.test", Script::default());
+    let alice = Contact::connect_by(&server.account(), Tls::Direct, "any", "tests").expect("signing in");
+    server.expect("initial presence", |element| element.name() == "presence");
+    server.send("<message from='bob@scripted.test/x' type='chat'><body>from the script</body></message>");
+    alice.hears("bob@scripted.test", "from the script");
+    server.await_all_acknowledged();
+    alice.say("bob@scripted.test", "a > b & \"c\"");
+    server.expect("the answer", |element| {
+        element.get_child("body", "jabber:client").is_some_and(|body| body.text() == "a > b & \"c\"")
+    });
+    server.cut();
+    alice.expect("the cut", |event| event["event"] == "disconnected");
 }
 
 #[test]

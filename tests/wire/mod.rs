@@ -2,3 +2,4 @@
 mod matrix;
 mod matrix_appservice;
 mod matrix_homeserver;
+mod xmpp;

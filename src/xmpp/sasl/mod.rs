@@ -13,6 +13,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use minidom::Element;
 
 use self::scram::Scram;
+use super::frames::element;
 use crate::domain::{
     BareJid,
     credentials::{Credentials, ScramHash, Secret},
@@ -112,12 +113,12 @@ impl Exchange {
         nonce: &str,
         host: &str,
     ) -> Result<Self, StreamEnd> {
-        let none = || StreamEnd::NoCommonMechanism { host: host.to_owned(), offered: offer.shown() };
+        let misfit = || StreamEnd::NoCommonMechanism { host: host.to_owned(), offered: offer.shown() };
         let user = account.and_then(BareJid::localpart);
         let one_step = |name, initial| Ok(Self { name, initial, mechanism: Mechanism::OneStep });
         match credentials {
             Credentials::Password(_) | Credentials::Scram(_) => {
-                let user = user.ok_or_else(none)?;
+                let user = user.ok_or_else(misfit)?;
                 let hash = match credentials {
                     Credentials::Scram(keys) => Some(keys.hash),
                     _ => None,
@@ -139,14 +140,14 @@ impl Exchange {
                     Credentials::Password(password) if !offer.any_scram() && offer.has("PLAIN") => {
                         one_step("PLAIN", Initial::Bytes(plain::initial(user, password)))
                     }
-                    _ => Err(none()),
+                    _ => Err(misfit()),
                 }
             }
-            Credentials::Token(token) => Self::bearer(offer, user, token).ok_or_else(none),
+            Credentials::Token(token) => Self::bearer(offer, user, token).ok_or_else(misfit),
             Credentials::OAuth(tokens) if offer.has(x_messenger_oauth2::NAME) => {
                 one_step(x_messenger_oauth2::NAME, Initial::Text(x_messenger_oauth2::initial(&tokens.access)))
             }
-            Credentials::OAuth(tokens) => Self::bearer(offer, user, &tokens.access).ok_or_else(none),
+            Credentials::OAuth(tokens) => Self::bearer(offer, user, &tokens.access).ok_or_else(misfit),
         }
     }
 
@@ -176,8 +177,9 @@ impl Exchange {
             Initial::Bytes(bytes) => encode(bytes.expose().as_bytes()),
             Initial::Text(text) => text.expose().to_owned(),
         };
-        let name = rxml::xml_ncname!("mechanism").to_owned();
-        Element::builder("auth", NS_SASL).attr(name, self.name).append(text).build()
+        let mut auth = element("auth", NS_SASL, &[("mechanism", self.name)]);
+        auth.append_text(text);
+        auth
     }
 
     /// Answers a `<challenge/>` with a `<response/>`.
@@ -247,7 +249,8 @@ mod tests {
     use crate::domain::credentials::{ScramKeys, Tokens};
 
     fn offer(names: &[&str]) -> Offer {
-        let list: String = names.iter().map(|name| format!("<mechanism>{name}</mechanism>")).collect();
+        let list: String =
+            names.iter().fold(String::new(), |all, name| all + &format!("<mechanism>{name}</mechanism>"));
         let bindings = format!(
             "<sasl-channel-binding xmlns='{NS_CHANNEL_BINDING}'><x type='tls-exporter'/></sasl-channel-binding>"
         );

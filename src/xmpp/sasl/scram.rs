@@ -52,7 +52,7 @@ enum Step {
     Verified(ScramKeys),
 }
 
-/// SASLprep (RFC 4013). Text that it forbids is used as it is: servers that took it as a password took it so.
+/// Prepares text by `SASLprep` (RFC 4013). Text that it forbids is used as it is: servers that took it as a password took it so.
 pub fn prepared(text: &str) -> String {
     stringprep::saslprep(text).map_or_else(|_| text.to_owned(), std::borrow::Cow::into_owned)
 }

@@ -112,7 +112,12 @@ impl Driver {
 
     /// Everything so far that `wanted` accepts.
     pub fn events(&self, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
-        self.log.lock().events.iter().filter(|event| wanted(event)).cloned().collect()
+        self.events_since(Mark::START, wanted)
+    }
+
+    /// The same for events after `mark`.
+    pub fn events_since(&self, mark: Mark, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        self.log.lock().events[mark.0..].iter().filter(|event| wanted(event)).cloned().collect()
     }
 
     /// The present end of the log.

@@ -6,5 +6,5 @@ mod driver;
 mod person;
 
 pub use contact::{Contact, PHOTO, Tls, is_presence};
-pub use driver::Driver;
+pub use driver::{Driver, Mark};
 pub use person::Person;

@@ -1,0 +1,135 @@
+//! `check`: one line for each thing that must be right, with the remedy where it is not.
+
+use std::{io::Write as _, sync::Arc};
+
+use rand::random;
+use secrecy::ExposeSecret;
+use tokio::{net::TcpListener, sync::mpsc};
+
+use super::{
+    cli::{self, Files},
+    exit::Exit,
+    health, run, settings, store,
+};
+use crate::{
+    config::Config,
+    domain::credentials::Secret,
+    matrix::{
+        appservice::AppService,
+        counters::Counters,
+        start::{self, Finding},
+    },
+    registration::Registration,
+    store::StoreError,
+    xmpp::Xmpp,
+};
+
+/// Prints the lines and knows whether all passed.
+#[derive(Default)]
+struct Lines {
+    failed: bool,
+}
+
+impl Lines {
+    fn well(&mut self, what: &str, text: &str) {
+        // Nothing is left to be done if stdout is closed.
+        let _ = writeln!(std::io::stdout(), "ok    {what}: {text}");
+    }
+
+    fn wrong(&mut self, what: &str, text: &str) {
+        self.failed = true;
+        let _ = writeln!(std::io::stdout(), "FAIL  {what}: {text}");
+    }
+}
+
+/// Checks all that `run` needs.
+pub fn check(files: &Files) -> Exit {
+    let mut lines = Lines::default();
+    let config = match cli::load_config(&files.config) {
+        Ok(config) => config,
+        Err(failure) => {
+            lines.wrong("config", &failure.message);
+            return Exit::CheckFailed;
+        }
+    };
+    lines.well("config", &files.config.display().to_string());
+    let registration = match cli::load_registration(&files.registration, &config) {
+        Ok(registration) => registration,
+        Err(failure) => {
+            lines.wrong("registration", &failure.message);
+            return Exit::CheckFailed;
+        }
+    };
+    lines.well("registration", &files.registration.display().to_string());
+    run::install_crypto();
+    let Ok(runtime) = tokio::runtime::Runtime::new() else { return Exit::Internal };
+    let running = health::probe(config.appservice.listen).is_ok();
+    runtime.block_on(async {
+        check_homeserver(&mut lines, &config, &registration, running).await;
+        check_networks(&mut lines, &config).await;
+    });
+    check_store(&mut lines, &config, running);
+    if lines.failed { Exit::CheckFailed } else { Exit::Success }
+}
+
+async fn check_homeserver(lines: &mut Lines, config: &Config, registration: &Registration, running: bool) {
+    let (Some(identity), Ok(client)) = (run::identity(config, registration), run::client(config, registration)) else {
+        lines.wrong("homeserver", "homeserver.address cannot be used: write it like http://127.0.0.1:8008.");
+        return;
+    };
+    // The homeserver's ping must find us; where the bridge runs already, it finds that.
+    let (mailbox, _inputs) = mpsc::channel(1);
+    let service =
+        AppService::new(Secret::new(registration.hs_token.expose_secret()), mailbox, Arc::new(Counters::default()));
+    if running {
+        lines.well("listener", &format!("the bridge is running on {}.", config.appservice.listen));
+    } else {
+        match TcpListener::bind(config.appservice.listen).await {
+            Ok(listener) => {
+                lines.well("listener", &format!("{} is free.", config.appservice.listen));
+                let router = service.router();
+                tokio::spawn(async move { axum::serve(listener, router).await });
+            }
+            Err(error) => lines.wrong(
+                "listener",
+                &format!(
+                    "cannot listen on {}: {error}. Stop what listens there, or set another appservice.listen.",
+                    config.appservice.listen
+                ),
+            ),
+        }
+    }
+    let report = start::check(&client, &identity, &service, &format!("check-{:016x}", random::<u64>())).await;
+    for line in &report.lines {
+        let what = line.check.to_string();
+        match &line.result {
+            Ok(sentence) => lines.well(&what, sentence),
+            Err(Finding::PingElsewhere(_)) if running => {
+                lines.well(&what, "The homeserver reaches the running bridge.")
+            }
+            Err(finding) => lines.wrong(&what, &format!("{finding} {}", finding.remedy())),
+        }
+    }
+}
+
+async fn check_networks(lines: &mut Lines, config: &Config) {
+    let xmpp = Xmpp::new(settings::networks(config));
+    for name in config.networks.keys() {
+        let what = format!("network {name}");
+        match xmpp.probe(name).await {
+            Ok(line) => lines.well(&what, &line),
+            Err(end) => lines.wrong(
+                &what,
+                &format!("{end}. Check its domain, address and tls in the configuration, and that its server runs."),
+            ),
+        }
+    }
+}
+
+fn check_store(lines: &mut Lines, config: &Config, running: bool) {
+    match store::open(config) {
+        Ok(_) => lines.well("store", &config.store.path.display().to_string()),
+        Err(StoreError::Locked { .. }) if running => lines.well("store", "in use by the running bridge."),
+        Err(error) => lines.wrong("store", &format!("{error}")),
+    }
+}

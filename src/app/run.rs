@@ -1,0 +1,239 @@
+//! `run`: starts everything in order, and ends it in order.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::random;
+use secrecy::ExposeSecret;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    driver::{self, MAILBOX, Shells},
+    exit::Exit,
+    logging, settings, store,
+};
+use crate::{
+    config::Config,
+    domain::{Input, credentials::Secret},
+    engine::Engine,
+    matrix::{
+        appservice::AppService,
+        client::Client,
+        counters::Counters,
+        presence_task::PresenceKeeper,
+        sender::{self, IN_HAND, MatrixSender, REQUESTS_AT_ONCE},
+        start::{self, Check, Finding, Identity},
+        typing,
+    },
+    registration::Registration,
+    xmpp::Xmpp,
+};
+
+/// How long ending may take, from the signal on.
+const ENDING: Duration = Duration::from_secs(10);
+/// How long the homeserver may take to be there at the start.
+const HOMESERVER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs the bridge until it is told to stop.
+pub fn run(config: &Config, registration: &Registration) -> Exit {
+    if let Err(error) = logging::init(config.logging) {
+        eprintln!("logging cannot be set up: {error}");
+        return Exit::Logging;
+    }
+    install_crypto();
+    let store = match store::open(config) {
+        Ok(store) => store,
+        Err(error) => {
+            tracing::error!("{error}");
+            return store::exit(&error);
+        }
+    };
+    let Some(homeserver) = settings::homeserver(config) else { return Exit::ConfigInvalid };
+    let engine = match Engine::new(store, settings::settings(config), homeserver) {
+        Ok(engine) => engine,
+        Err(error) => {
+            tracing::error!("{error}");
+            return store::exit(&error);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the runtime cannot be started");
+            return Exit::Internal;
+        }
+    };
+    let exit = runtime.block_on(serve(config, registration, engine));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    exit
+}
+
+/// One TLS provider for the whole process: with two, rustls would refuse to choose.
+pub fn install_crypto() {
+    // It fails only if one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Who we are to the homeserver.
+pub fn identity(config: &Config, registration: &Registration) -> Option<Identity> {
+    Some(Identity {
+        appservice: registration.id.clone(),
+        address: config.appservice.address.as_str().to_owned(),
+        bot: settings::homeserver(config)?.bot,
+        displayname: config.appservice.bot.displayname.clone(),
+    })
+}
+
+/// The client that speaks with the registration's token.
+pub fn client(config: &Config, registration: &Registration) -> Result<Client, crate::matrix::client::CallError> {
+    Client::new(config.homeserver.address.as_str(), Secret::new(registration.as_token.expose_secret()))
+}
+
+async fn serve(config: &Config, registration: &Registration, engine: Engine) -> Exit {
+    let (Some(identity), Ok(client)) = (identity(config, registration), client(config, registration)) else {
+        tracing::error!("the homeserver's address cannot be used");
+        return Exit::ConfigInvalid;
+    };
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be listened for");
+        return Exit::Internal;
+    };
+    let listener = match TcpListener::bind(config.appservice.listen).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(
+                "cannot listen on {}: {error}; set another appservice.listen, or stop what listens there",
+                config.appservice.listen
+            );
+            return Exit::Listener;
+        }
+    };
+
+    let counters = Arc::new(Counters::default());
+    let (mailbox, inputs) = mpsc::channel(MAILBOX);
+    let service =
+        AppService::new(Secret::new(registration.hs_token.expose_secret()), mailbox.clone(), Arc::clone(&counters));
+    let closing = CancellationToken::new();
+    let http = tokio::spawn({
+        let (router, closing) = (service.router(), closing.clone());
+        async move { axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned()).await }
+    });
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded by the configuration")]
+    let keeper = PresenceKeeper::new(config.presence.updates_per_second.ceil() as u32, Arc::clone(&counters));
+    tokio::spawn(Arc::clone(&keeper).run(client.clone()));
+    let (work, works) = mpsc::channel(IN_HAND);
+    let matrix =
+        Arc::new(MatrixSender::new(client.clone(), Arc::clone(&counters), Arc::clone(&keeper), REQUESTS_AT_ONCE));
+    tokio::spawn(sender::pump(matrix, works, mailbox.clone()));
+    let (reports, told) = mpsc::channel(MAILBOX);
+    tokio::spawn(driver::forward(told, mailbox.clone()));
+    let shells = Shells {
+        runtime: tokio::runtime::Handle::current(),
+        service: Arc::clone(&service),
+        xmpp: Xmpp::new(settings::networks(config)),
+        work,
+        now: typing::Now::new(client.clone(), counters, Arc::clone(&keeper)),
+        mailbox: mailbox.clone(),
+        reports,
+    };
+    let mut ended = match driver::start(engine, shells, inputs) {
+        Ok(ended) => ended,
+        Err(error) => {
+            tracing::error!(%error, "the engine's thread cannot be started");
+            return Exit::Internal;
+        }
+    };
+    tracing::info!(listen = %config.appservice.listen, "listening");
+
+    let going_on = async {
+        match checked(&client, &identity, &service).await {
+            Ok(facts) => {
+                keeper.homeserver(facts.presence, facts.busy);
+                // The engine ends before its mailbox only with an error, which is told below.
+                let _ = mailbox.send(Input::Homeserver { presence: facts.presence, busy: facts.busy }).await;
+                let _ = mailbox.send(Input::Started).await;
+                service.set_ready(true);
+                tracing::info!("ready");
+                std::future::pending::<Exit>().await
+            }
+            Err(exit) => exit,
+        }
+    };
+    let exit = tokio::select! {
+        exit = going_on => exit,
+        end = &mut ended => {
+            if let Ok(Err(error)) = end {
+                tracing::error!("{error}");
+                return store::exit(&error);
+            }
+            tracing::error!("the engine ended by itself");
+            return Exit::Internal;
+        }
+        _ = terminate.recv() => Exit::Success,
+        _ = interrupt.recv() => Exit::Success,
+    };
+
+    // First the homeserver is no longer listened to, then streams are left so that they can be resumed.
+    tracing::info!("ending");
+    service.set_ready(false);
+    closing.cancel();
+    let ending = async {
+        let _ = mailbox.send(Input::Suspend).await;
+        let end = (&mut ended).await;
+        let _ = timeout(Duration::from_secs(2), http).await;
+        end
+    };
+    match timeout(ENDING, ending).await {
+        Ok(Ok(Err(error))) => {
+            tracing::error!("{error}");
+            store::exit(&error)
+        }
+        Ok(_) => exit,
+        Err(_) => Exit::ShutdownTimedOut,
+    }
+}
+
+/// The checks of the start, until the homeserver is there. What time cannot cure ends the program.
+async fn checked(client: &Client, identity: &Identity, service: &AppService) -> Result<start::Facts, Exit> {
+    let began = tokio::time::Instant::now();
+    let mut pause = Duration::from_millis(500);
+    loop {
+        let report = start::check(client, identity, service, &format!("start-{:016x}", random::<u64>())).await;
+        let mut wrong = None;
+        for line in &report.lines {
+            match &line.result {
+                Ok(sentence) => tracing::info!(check = %line.check, "{sentence}"),
+                Err(finding) => {
+                    tracing::error!(check = %line.check, "{finding} {}", finding.remedy());
+                    wrong = wrong.or(Some((line.check, finding)));
+                }
+            }
+        }
+        let Some((check, finding)) = wrong else { return Ok(report.facts) };
+        if check == Check::Presence {
+            // A homeserver whose presence cannot be asked for is served without.
+            return Ok(report.facts);
+        }
+        if !finding.may_pass() || began.elapsed() > HOMESERVER_PATIENCE {
+            return Err(exit_of(check, finding));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(10));
+    }
+}
+
+fn exit_of(check: Check, finding: &Finding) -> Exit {
+    match (check, finding) {
+        (_, Finding::OtherBot(_)) => Exit::WhoamiMismatch,
+        (_, Finding::NotInstalled | Finding::OtherId) => Exit::RegistrationUnknown,
+        (Check::Ping, _) => Exit::PingFailed,
+        (Check::Registration | Check::Bot, _) => Exit::WhoamiMismatch,
+        (Check::Homeserver | Check::Presence, _) => Exit::HomeserverUnreachable,
+    }
+}

@@ -1,0 +1,129 @@
+//! The configuration, as each layer wants it.
+
+use std::collections::HashMap;
+
+use ruma::UserId;
+
+use crate::{
+    bridge::{self, Homeserver, Permission, PermissionKey, Settings},
+    config::{self, Config, CreatePortals, Domains, Level, Network, OfflineAs, TlsMode},
+    domain::capability,
+    xmpp::{self, NetworkSettings, oauth::OAuthSettings, tls},
+};
+
+/// Who we are on which homeserver. `None` if the bot's name makes no MXID; the configuration has been checked for that.
+pub fn homeserver(config: &Config) -> Option<Homeserver> {
+    Some(Homeserver {
+        name: config.homeserver.domain.clone(),
+        bot: UserId::parse(config.bot_mxid()).ok()?,
+        bot_name: config.appservice.bot.displayname.clone(),
+    })
+}
+
+/// What the rules need.
+pub fn settings(config: &Config) -> Settings {
+    Settings {
+        networks: config.networks.iter().map(|(name, network)| (name.clone(), bridged(network))).collect(),
+        rooms_for_contacts: config.portals.create == CreatePortals::Contacts,
+        room_pause: millis(1_000.0 / config.portals.per_second),
+        history_initial: config.history.initial,
+        history_catch_up: config.history.catch_up,
+        presence_to_matrix: config.presence.to_matrix,
+        presence_from_matrix: config.presence.from_matrix,
+        offline_as: match config.presence.offline_as {
+            OfflineAs::Away => bridge::OfflineAs::Away,
+            OfflineAs::Xa => bridge::OfflineAs::ExtendedAway,
+            OfflineAs::Unavailable => bridge::OfflineAs::Unavailable,
+        },
+        permissions: config.permissions.iter().filter_map(permission).collect(),
+        version: env!("CARGO_PKG_VERSION"),
+    }
+}
+
+/// Whole milliseconds; the configuration bounds what they come from.
+fn millis(number: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded by the configuration")]
+    let millis = number.clamp(1.0, 3_600_000.0) as u64;
+    millis
+}
+
+fn permission((key, level): (&str, Level)) -> Option<(PermissionKey, Permission)> {
+    let key = match key {
+        "*" => PermissionKey::Anyone,
+        user if user.starts_with('@') => PermissionKey::User(UserId::parse(user).ok()?),
+        server => PermissionKey::Server(server.to_owned()),
+    };
+    let permission = match level {
+        Level::Block => Permission::Block,
+        Level::User => Permission::User,
+        Level::Admin => Permission::Admin,
+    };
+    Some((key, permission))
+}
+
+fn bridged(network: &Network) -> bridge::Network {
+    match network {
+        Network::Messenger(network) => bridge::Network {
+            profile: capability::MESSENGER,
+            domain: Some(network.domain.clone()),
+            domains: None,
+            oauth: true,
+        },
+        Network::Xmpp(network) => bridge::Network {
+            profile: capability::XMPP,
+            domain: None,
+            domains: match &network.domains {
+                Domains::Any => None,
+                Domains::Only(domains) => Some(domains.keys().cloned().collect()),
+            },
+            oauth: false,
+        },
+    }
+}
+
+/// What the XMPP shell needs.
+pub fn networks(config: &Config) -> HashMap<String, NetworkSettings> {
+    config.networks.iter().map(|(name, network)| (name.clone(), connected(network))).collect()
+}
+
+fn connected(network: &Network) -> NetworkSettings {
+    match network {
+        Network::Messenger(network) => NetworkSettings {
+            domain: Some(network.domain.clone()),
+            endpoint: endpoint(&network.endpoint()),
+            oauth: Some(OAuthSettings {
+                client_id: network.oauth.client_id.clone(),
+                client_secret: network.oauth.client_secret.clone(),
+                authorize_url: network.oauth.authorize_url.as_str().to_owned(),
+                token_url: network.oauth.token_url.as_str().to_owned(),
+                redirect_url: network.oauth.redirect_url.as_str().to_owned(),
+                scopes: network.oauth.scopes.clone(),
+                ca_file: network.tls.ca_file.clone(),
+                accept_name: network.tls.accept_name.clone(),
+            }),
+            ..NetworkSettings::default()
+        },
+        Network::Xmpp(network) => NetworkSettings {
+            domains: match &network.domains {
+                Domains::Any => HashMap::new(),
+                Domains::Only(domains) => domains.iter().map(|(name, at)| (name.clone(), endpoint(at))).collect(),
+            },
+            ..NetworkSettings::default()
+        },
+    }
+}
+
+fn endpoint(endpoint: &config::Endpoint) -> xmpp::Endpoint {
+    xmpp::Endpoint {
+        address: endpoint.address.as_ref().map(ToString::to_string),
+        tls: tls::TlsSettings {
+            mode: match endpoint.tls_mode() {
+                TlsMode::Auto => tls::TlsMode::Auto,
+                TlsMode::Starttls => tls::TlsMode::StartTls,
+                TlsMode::Direct => tls::TlsMode::Direct,
+            },
+            ca_file: endpoint.tls.ca_file.clone(),
+            accept_name: endpoint.tls.accept_name.clone(),
+        },
+    }
+}

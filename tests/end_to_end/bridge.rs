@@ -1,0 +1,231 @@
+//! The real binary between a Synapse of its own and the XMPP servers of a test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
+use std::thread;
+
+use serde_json::{Value, json};
+
+use super::certificates::Authority;
+use super::clients::{Mark, Person};
+use super::ground::{self, Port};
+use super::http;
+use super::process::{self, Process};
+use super::servers::{PASSWORD, Reach, Synapse};
+
+/// A homeserver and a bridge that it knows.
+#[derive(Debug)]
+pub struct Bridge {
+    pub synapse: Synapse,
+    folder: PathBuf,
+    port: Port,
+    process: Mutex<Option<Process>>,
+}
+
+/// A person's direct chat with the bot.
+#[derive(Debug)]
+pub struct Management<'a> {
+    person: &'a Person,
+    room: String,
+}
+
+/// A person's direct chat with one contact, as seen from Matrix.
+#[derive(Debug, Clone)]
+pub struct Portal {
+    pub room: String,
+    /// The contact's ghost.
+    pub ghost: String,
+}
+
+impl Bridge {
+    /// The MXID of the bridge's bot.
+    pub const BOT: &str = "@messengerbot:hs.test";
+
+    /// Starts Synapse and the bridge, and awaits both. `domains` says where XMPP domains are reached (see [`starttls`]
+    /// and [`direct_tls`]).
+    pub fn start(name: &str, domains: &Value) -> Self {
+        let folder = ground::folder(name);
+        let (port, synapse_port) = (Port::reserve(), Port::reserve());
+        let config = json!({
+            "homeserver": {"address": format!("http://127.0.0.1:{synapse_port}"), "domain": Synapse::DOMAIN},
+            "appservice": {
+                "listen": format!("127.0.0.1:{port}"), "address": format!("http://127.0.0.1:{port}"),
+                "bot": {"localpart": "messengerbot", "displayname": "Messenger bridge"},
+            },
+            "store": {"path": "./data", "key_file": "./data.key"},
+            "permissions": {Synapse::DOMAIN: "user"},
+            "networks": {"xmpp": {"profile": "xmpp", "domains": domains}},
+            "portals": {"create": "contacts", "per_second": 20},
+            "logging": {"level": "debug", "format": "text"},
+        });
+        // JSON is YAML.
+        fs::write(folder.join("config.yaml"), config.to_string()).expect("write the bridge's config");
+        let generated = run_program(&folder, &["generate-registration"]);
+        assert!(generated.status.success(), "{}", String::from_utf8_lossy(&generated.stderr));
+        let registration = folder.join("registration.yaml");
+        let synapse = Synapse::start("synapse", synapse_port, &[&registration], &json!({}));
+        let bridge = Self { synapse, folder, port, process: Mutex::new(None) };
+        bridge.launch();
+        bridge
+    }
+
+    /// Starts it again on the same folder and awaits that the homeserver and it know each other.
+    pub fn launch(&self) {
+        let mut command = program();
+        command.arg("run").args(FILES).current_dir(&self.folder);
+        let mut process = Process::start("the bridge", command, &self.log());
+        let port = self.port.number();
+        process.await_ready(|| http::get(port, "/_matrix/mau/ready").is_ok_and(|answer| answer.status == 200));
+        *self.process.lock().expect("no test panicked in here") = Some(process);
+    }
+
+    /// `kill -9`.
+    pub fn kill(&self) {
+        self.process.lock().expect("no test panicked in here").take();
+    }
+
+    /// SIGTERM; panics unless it ends in order.
+    pub fn terminate(&self) {
+        let mut process = self.process.lock().expect("no test panicked in here");
+        if let Some(mut process) = process.take() {
+            process.signal("TERM");
+            let status = process.wait();
+            assert!(status.success(), "the bridge ended with {status}; its log:\n{}", process.log_tail());
+        }
+    }
+
+    /// A new person on the homeserver.
+    pub fn person(&self, stem: &str) -> Person {
+        Person::login(&self.synapse.user(stem))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("bridge.log")
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the bridge's log {} ends so:\n{}", self.log().display(), process::tail(&self.log()));
+        }
+    }
+}
+
+impl<'a> Management<'a> {
+    /// Opens it by inviting the bot, and awaits that it joins.
+    pub fn open(person: &'a Person) -> Self {
+        let room = person.direct_room(Bridge::BOT);
+        person.sees_member(&room, Bridge::BOT, "join");
+        Self { person, room }
+    }
+
+    /// Opens one and signs in to `jid` by password there.
+    pub fn sign_in(person: &'a Person, jid: &str) -> Self {
+        let management = Self::open(person);
+        management.login(&format!("login xmpp {jid} {PASSWORD}"), jid);
+        management
+    }
+
+    /// Says `words` and returns the bot's first answer that `wanted` accepts.
+    pub fn ask(&self, words: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let mark = self.person.mark();
+        self.person.say(&self.room, words);
+        let answer = self.person.expect_since(mark, &format!("the bot's answer to {words:?}"), |event| {
+            self.is_bots(event) && event["body"].as_str().is_some_and(&wanted)
+        });
+        answer["body"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Says what holds a secret and leads to a login of `jid`: it is redacted, an answer names the account, and
+    /// `list-logins` does too.
+    pub fn login(&self, secret: &str, jid: &str) {
+        let mark = self.person.mark();
+        let event = self.person.say(&self.room, secret);
+        self.sees_redaction(mark, &event);
+        self.person.expect_since(mark, &format!("word that {jid} is signed in"), |event| {
+            self.is_bots(event) && event["body"].as_str().is_some_and(|body| body.contains(jid))
+        });
+        self.ask("list-logins", |answer| answer.contains(jid));
+    }
+
+    /// Tries to sign in in vain and returns the bot's sentence, which holds all of `named` (in any case).
+    pub fn refused(&self, jid: &str, password: &str, named: &[&str]) -> String {
+        let mark = self.person.mark();
+        let event = self.person.say(&self.room, &format!("login xmpp {jid} {password}"));
+        self.sees_redaction(mark, &event);
+        let sentence = self.person.expect_since(mark, &format!("a sentence with {named:?} on {jid}"), |event| {
+            let body = event["body"].as_str().unwrap_or_default().to_lowercase();
+            self.is_bots(event) && named.iter().all(|name| body.contains(&name.to_lowercase()))
+        });
+        sentence["body"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn sees_redaction(&self, since: Mark, of: &str) {
+        self.person.expect_since(since, "the redaction of the secret", |event| {
+            event["event"] == "redaction" && (event["redacts"] == of || event["content"]["redacts"] == of)
+        });
+    }
+
+    fn is_bots(&self, event: &Value) -> bool {
+        event["event"] == "message" && event["sender"] == Bridge::BOT && event["room"] == self.room.as_str()
+    }
+}
+
+impl Portal {
+    /// Awaits the portal for the contact `jid`: the person was invited to it and joined, `m.bridge` names the contact,
+    /// and the ghost is in it.
+    pub fn appears(person: &Person, jid: &str) -> Self {
+        let bridged = person.expect(&format!("a room whose m.bridge names {jid}"), |event| {
+            event["type"] == "m.bridge" && event["content"]["channel"]["id"] == jid
+        });
+        assert_eq!(bridged["content"]["protocol"]["id"], "xmpp", "{bridged}");
+        let room = bridged["room"].as_str().expect("a room").to_owned();
+        let localpart = jid.split('@').next().unwrap_or_default();
+        // Escaping leaves letters and digits as they are, and the tests' accounts begin with those.
+        let plain = localpart.split(|letter: char| !letter.is_ascii_alphanumeric()).next().unwrap_or_default();
+        let ghost = person.expect(&format!("the ghost of {jid} in {room}"), |event| {
+            event["type"] == "m.room.member"
+                && event["room"] == room.as_str()
+                && event["content"]["membership"] == "join"
+                && event["state_key"].as_str().is_some_and(|key| key.starts_with("@messenger_") && key.contains(plain))
+        });
+        let invite =
+            person.expect("the invitation", |event| event["event"] == "invite" && event["room"] == room.as_str());
+        assert_eq!(invite["is_direct"], true, "{invite}");
+        Self { room, ghost: ghost["state_key"].as_str().unwrap_or_default().to_owned() }
+    }
+}
+
+const FILES: [&str; 4] = ["--config", "config.yaml", "--registration", "registration.yaml"];
+
+/// Our binary.
+pub fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_messenger-bridge"))
+}
+
+/// Runs our binary to its end in `folder`, on the `config.yaml` and `registration.yaml` there.
+pub fn run_program(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = program();
+    command.args(arguments).args(FILES).current_dir(folder).stdin(Stdio::null());
+    command.output().expect("start the bridge")
+}
+
+/// A domain reached by STARTTLS at `reach`, trusting the test authority.
+pub fn starttls(reach: Reach) -> Value {
+    domain(reach.starttls, "starttls")
+}
+
+/// A domain reached by direct TLS at `reach`, trusting the test authority.
+pub fn direct_tls(reach: Reach) -> Value {
+    domain(reach.direct_tls, "direct")
+}
+
+fn domain(port: u16, mode: &str) -> Value {
+    json!({
+        "address": format!("127.0.0.1:{port}"),
+        "tls": {"mode": mode, "ca_file": Authority::trusted().file()},
+    })
+}
