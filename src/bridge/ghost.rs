@@ -8,7 +8,7 @@ use crate::{
     },
     store::{
         StoreError,
-        contact::{Contact, GhostState},
+        contact::{Contact, GhostState, VCardState},
     },
 };
 
@@ -82,8 +82,10 @@ impl Bridge {
 
     /// The photo is uploaded: show it.
     pub fn photo_uploaded(&mut self, contact: &ContactKey, hash: String, url: String) -> Result<(), StoreError> {
-        let mut row = self.contact(contact)?;
+        // Its login may be gone by now: nothing of it may come back.
+        let Some(mut row) = self.store.contact(contact)? else { return Ok(()) };
         row.shown_photo = Some(hash);
+        row.vcard = VCardState::Fetched(row.announced_photo.clone());
         self.store.put_contact(contact, &row)?;
         self.owe(Lane::Ghost(contact.clone()), Effect::PictureGhost { url })?;
         Ok(())

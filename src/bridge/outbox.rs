@@ -98,7 +98,9 @@ impl Outbox {
 
     /// Wakes every lane that fits, such as those of a login whose stream has come up.
     pub fn wake_where(&mut self, fits: impl Fn(&Lane) -> bool) {
-        let lanes: Vec<Lane> = self.lanes.keys().filter(|lane| fits(lane)).cloned().collect();
+        let mut lanes: Vec<Lane> = self.lanes.keys().filter(|lane| fits(lane)).cloned().collect();
+        // A map's own order differs from run to run; a run must be one that can be played again.
+        lanes.sort_unstable();
         for lane in lanes {
             self.wake(&lane);
         }

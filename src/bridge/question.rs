@@ -18,8 +18,6 @@ pub enum Question {
     AccountFeatures,
     /// Carbons on (XEP-0280).
     Carbons,
-    /// The id of the newest archived message (XEP-0313), to begin from.
-    NewestArchived,
     /// A page of what was missed (XEP-0313).
     CatchUp {
         /// After this archive id, or else since this time.

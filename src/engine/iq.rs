@@ -37,11 +37,6 @@ impl Engine {
             Question::ServerFeatures => (Some(domain), "get", discovery::ask(None)),
             Question::AccountFeatures => (Some(account), "get", discovery::ask(None)),
             Question::Carbons => (None, "set", carbon::enable()),
-            Question::NewestArchived => (
-                None,
-                "set",
-                history::query(&id, &history::Query { newest: true, limit: 1, ..history::Query::default() }),
-            ),
             Question::CatchUp { after, since, fetched, newest } => {
                 let left = self.bridge.settings.history_catch_up.saturating_sub(*fetched).clamp(1, history::PAGE);
                 let since = (after.is_none() || *newest).then_some(*since);
@@ -207,11 +202,6 @@ impl Engine {
                 {
                     session.archive = archive;
                     live.session_changed = true;
-                }
-            }
-            Question::NewestArchived => {
-                if let Some(last) = results.last().map(|result| result.id.clone()) {
-                    self.archived_through(login, &last)?;
                 }
             }
             Question::CatchUp { fetched, since, newest, .. } => {

@@ -59,7 +59,7 @@ enum Timer {
 pub struct Engine {
     bridge: Bridge,
     streams: HashMap<StreamId, Carrier>,
-    lives: HashMap<LoginId, Live>,
+    lives: BTreeMap<LoginId, Live>,
     people: HashMap<OwnedUserId, Person>,
     asks: HashMap<AskId, signin::Asked>,
     /// Debts that a shell has in hand as a request to the homeserver.
@@ -81,7 +81,7 @@ impl Engine {
         Ok(Self {
             bridge: Bridge::new(store, settings, homeserver)?,
             streams: HashMap::new(),
-            lives: HashMap::new(),
+            lives: BTreeMap::new(),
             people: HashMap::new(),
             asks: HashMap::new(),
             requests: HashMap::new(),

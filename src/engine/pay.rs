@@ -40,8 +40,9 @@ impl Engine {
                 }
                 Lane::ToMatrix(_) | Lane::Ghost(_) | Lane::Management(_) => {
                     if self.requests.len() >= REQUESTS {
+                        // Streams do not wait for the homeserver.
                         self.bridge.outbox.wake(&lane);
-                        break;
+                        continue;
                     }
                     self.pay_homeserver(&lane)?;
                 }
@@ -228,7 +229,7 @@ impl Engine {
             }
             if live.unconfirmed.len() >= WINDOW {
                 live.window_full = true;
-                return Ok(());
+                break;
             }
             let Some(debt) = self.bridge.store.next_debt(lane, self.bridge.outbox.handed_out(lane))? else { break };
             let id = self.bridge.wire_id(debt.id);
@@ -242,7 +243,8 @@ impl Engine {
                 continue;
             };
             let Some(number) = self.send(login, stanza) else { return Ok(()) };
-            let what = Unconfirmed { lane: lane.clone(), debt: debt.id };
+            let archive_after = self.bridge.store.login(login)?.and_then(|row| row.archive_after);
+            let what = Unconfirmed { lane: lane.clone(), debt: debt.id, archive_after };
             self.bridge.store.put_unconfirmed(login, number, &what)?;
             self.bridge.outbox.hand_out(lane, debt.id);
             if let Some(live) = self.lives.get_mut(login) {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use ruma::{OwnedRoomId, OwnedUserId, UserId, presence::PresenceState};
 
-use super::{Engine, signin::Conversation};
+use super::{Engine, session::Phase, signin::Conversation};
 use crate::{
     domain::{BareJid, LoginId, Output, effect::ContactKey, output::Ephemeral},
     store::StoreError,
@@ -101,7 +101,8 @@ impl Engine {
         };
         let shown = presence::from_matrix(&state, status.as_deref(), self.bridge.settings.offline_as, &profile);
         let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
-        if live.shown.as_ref() == Some(&shown) {
+        // Before initial presence nothing is said: it begins the catch-up, and is not to be taken for done.
+        if live.phase != Phase::Up || !live.hello && !live.caught_up() || live.shown.as_ref() == Some(&shown) {
             return Ok(());
         }
         // An account that never said that it is there gets nothing of what the server keeps for it.

@@ -8,7 +8,7 @@ use super::{Carrier, Engine, Timer};
 use crate::{
     bridge::{outbox::scatter, question::Question},
     domain::{
-        BareJid, LoginId, Output, StreamId,
+        BareJid, LoginId, Output, StreamId, Timestamp,
         capability::Profile,
         credentials::Credentials,
         effect::{ContactKey, Lane},
@@ -22,6 +22,8 @@ use crate::{
 pub(super) const WINDOW: usize = 128;
 /// Milliseconds that a stream has to have been up for the next failure to count as the first.
 const STEADY: u64 = 60_000;
+/// How much a server's clock may be behind ours, in milliseconds.
+const CLOCKS_DIFFER: i64 = 60_000;
 const FIRST_PAUSE: u64 = 1_000;
 const LONGEST_PAUSE: u64 = 5 * 60_000;
 
@@ -70,9 +72,11 @@ pub(super) struct Live {
     pub vcards: VecDeque<(BareJid, Option<String>)>,
     pub histories: VecDeque<BareJid>,
     pub import: super::upkeep::Import,
-    pub typing: HashMap<BareJid, super::upkeep::Typing>,
+    pub typing: BTreeMap<BareJid, super::upkeep::Typing>,
     pub own_typing: HashSet<BareJid>,
     pub shown: Option<crate::translate::presence::Shown>,
+    /// Initial presence was sent on this stream, so what the server kept is on its way.
+    pub hello: bool,
 }
 
 impl Live {
@@ -187,6 +191,7 @@ impl Engine {
         live.vcards.clear();
         live.histories.clear();
         live.own_typing.clear();
+        live.hello = false;
         let resumed = match (up.resumed, &mut live.session) {
             (Some(h), Some(session)) => {
                 session.stream = stream;
@@ -198,7 +203,12 @@ impl Engine {
         if let Some(h) = resumed {
             self.on_acked(login, h)?;
             self.take_back_unconfirmed(login);
-            if let Some(session) = self.lives.get_mut(login).and_then(|live| live.session.as_mut()) {
+            if let Some(live) = self.lives.get_mut(login)
+                && let Some(session) = &mut live.session
+            {
+                if session.outbound != h {
+                    live.shown = None;
+                }
                 session.outbound = h;
             }
             if self.lives.get(login).is_some_and(Live::caught_up) {
@@ -209,6 +219,7 @@ impl Engine {
         if let Some(h) = up.failed_h {
             self.on_acked(login, h)?;
         }
+        self.read_archive_again(login)?;
         self.take_back_unconfirmed(login);
         let live = self.lives.entry(login.clone()).or_default();
         live.shown = None;
@@ -252,9 +263,13 @@ impl Engine {
         if waiting(|q| matches!(q, Question::Roster | Question::ServerFeatures | Question::AccountFeatures)) {
             return Ok(());
         }
-        if live.shown.is_none() {
+        if !live.hello {
             // Who is there is said once the roster is known (RFC 6121 section 4.2). The server now sends what it kept; the
             // answer to a ping sent after it says that all has come.
+            if let Some(live) = self.lives.get_mut(login) {
+                live.hello = true;
+                live.shown = None;
+            }
             self.show_presence(login)?;
             let archive =
                 self.lives.get(login).and_then(|live| live.session.as_ref()).is_some_and(|session| session.archive);
@@ -263,7 +278,7 @@ impl Engine {
             }
             return self.ask(login, Question::Barrier);
         }
-        if waiting(|q| matches!(q, Question::Barrier | Question::NewestArchived | Question::CatchUp { .. })) {
+        if waiting(|q| matches!(q, Question::Barrier | Question::CatchUp { .. })) {
             return Ok(());
         }
         if let Some(session) = self.lives.get_mut(login).and_then(|live| {
@@ -273,24 +288,22 @@ impl Engine {
             session.caught_up = true;
         }
         self.forget_stale_presence(login)?;
-        self.release_held(login)?;
-        self.settle_in(login)
+        // Rooms whose history is asked for again hold what came live a little longer.
+        self.settle_in(login)?;
+        self.release_held(login)
     }
 
     fn begin_archive(&mut self, login: &LoginId) -> Result<(), StoreError> {
         let Some(row) = self.bridge.store.login(login)? else { return Ok(()) };
-        if row.archive_after.is_none() && self.bridge.store.portals(login)?.is_empty() {
-            // The first sign-in: rooms get their history each; what comes later is counted from here.
-            return self.ask(login, Question::NewestArchived);
-        }
-        self.ask(login, Question::CatchUp { after: row.archive_after, since: row.made, fetched: 0, newest: false })
+        // Where nothing was read yet, all since the sign-in is missed; the server's clock may be another than ours.
+        let since = Timestamp(row.made.0.saturating_sub(CLOCKS_DIFFER));
+        self.ask(login, Question::CatchUp { after: row.archive_after, since, fetched: 0, newest: false })
     }
 
     /// The stream is up and caught up: pay what is owed, and go on with what takes time.
     fn settle_in(&mut self, login: &LoginId) -> Result<(), StoreError> {
-        if self.lives.get(login).is_some_and(|live| live.failures > 0 && live.shown.is_none()) {
-            self.show_presence(login)?;
-        }
+        // What was shown before the process ended is not known, nor whether the server read what was cut off.
+        self.show_presence(login)?;
         self.show_all_presence(login)?;
         self.queue_import(login)?;
         self.queue_histories(login)?;
@@ -438,6 +451,17 @@ impl Engine {
             self.order(stream, if resumable { StreamOrder::Suspend } else { StreamOrder::Close });
         }
         self.timers.clear();
+    }
+
+    /// What is on its way and was never confirmed is looked for in the archive before it is sent again, so the archive is
+    /// read from where it was when the oldest of them was sent.
+    fn read_archive_again(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        let Some((_, oldest)) = self.bridge.store.unconfirmed(login)?.into_iter().next() else { return Ok(()) };
+        if let Some(mut row) = self.bridge.store.login(login)? {
+            row.archive_after = oldest.archive_after;
+            self.bridge.store.put_login(&row)?;
+        }
+        Ok(())
     }
 
     fn take_back_unconfirmed(&mut self, login: &LoginId) {

@@ -279,8 +279,10 @@ impl Engine {
         }
         self.timers.retain(|(_, timer)| !matches!(timer, Timer::Connect(login) if *login == id));
         let unconfirmed = self.bridge.store.unconfirmed(&id)?;
+        let held = self.bridge.store.held(&id)?.len();
         let live = self.lives.entry(id.clone()).or_default();
         live.unconfirmed = unconfirmed.into_iter().map(|(number, what)| (number, (what.lane, what.debt))).collect();
+        live.held = held;
         self.streams.insert(stream, Carrier::Login(id.clone()));
         self.wake_person(&owner)?;
         let text = if again {
@@ -332,6 +334,10 @@ impl Engine {
                 self.bridge.say(&owner, format!("Could not sign in: {sentence}"))
             }
             (Some(Asked::Renew { login }), Answer::Tokens(mut tokens)) => {
+                if self.bridge.store.login(&login)?.is_none() {
+                    // Signed out meanwhile: nothing of it may come back.
+                    return Ok(());
+                }
                 if let Some(Credentials::OAuth(old)) = self.bridge.store.credentials(&login)?
                     && tokens.refresh.is_none()
                 {

@@ -100,7 +100,7 @@ impl Engine {
             row.roster_version = told.version;
             self.bridge.store.put_login(&row)?;
         }
-        if push { self.queue_import(login) } else { Ok(()) }
+        self.queue_import(login)
     }
 
     /// Which contacts have no ghost or room yet: they get them at the configured pace.

@@ -6,7 +6,7 @@ use super::Engine;
 use crate::{
     bridge::{ghost::contact_of, question::Question},
     domain::{
-        BareJid, LoginId, Timestamp,
+        BareJid, LoginId, StreamId, Timestamp,
         capability::Archive,
         effect::{ContactKey, Sender},
     },
@@ -34,6 +34,8 @@ struct Arrival<'a> {
     archive_id: Option<String>,
     /// It was held, so the archive may have given it meanwhile.
     waited: bool,
+    /// The session on which it was first held.
+    bound: Option<StreamId>,
 }
 
 /// What is known of a message beside the stanza, once its turn has come.
@@ -97,13 +99,13 @@ impl Engine {
             return self.arrive(
                 login,
                 &account,
-                &Arrival { stanza: &copy, source: Source::Live, at: now, archive_id: None, waited: false },
+                &Arrival { stanza: &copy, source: Source::Live, at: now, archive_id: None, waited: false, bound: None },
             );
         }
         self.arrive(
             login,
             &account,
-            &Arrival { stanza: element, source: Source::Live, at: now, archive_id: None, waited: false },
+            &Arrival { stanza: element, source: Source::Live, at: now, archive_id: None, waited: false, bound: None },
         )
     }
 
@@ -152,7 +154,7 @@ impl Engine {
         {
             self.on_chat_state(&contact, state)?;
         }
-        if !stanza.has("body", crate::translate::stanza::CLIENT) {
+        if message::from_xmpp(&mut stanza.clone()).is_none() {
             return Ok(());
         }
         // A stamp from the future is someone's wrong clock.
@@ -189,7 +191,8 @@ impl Engine {
             self.bridge.ignore("message that cannot be written again");
             return Ok(());
         };
-        self.bridge.store.hold(login, &Held { stanza, source, at, archive_id: arrival.archive_id.clone() })?;
+        let bound = arrival.bound.or_else(|| Some(self.lives.get(login)?.session.as_ref()?.bound));
+        self.bridge.store.hold(login, &Held { stanza, source, at, archive_id: arrival.archive_id.clone(), bound })?;
         if let Some(live) = self.lives.get_mut(login) {
             live.held += 1;
         }
@@ -203,9 +206,9 @@ impl Engine {
         let Some(account) = live.account.clone().filter(|_| live.held > 0) else { return Ok(()) };
         let mut held = self.bridge.store.held(login)?;
         held.sort_by_key(|(number, held)| match held.source {
-            Source::Archive => (0, 0, *number),
-            Source::Offline => (1, held.at.0, *number),
-            Source::Live | Source::Matrix => (2, 0, *number),
+            Source::Archive => (None, 0, 0, *number),
+            Source::Offline => (held.bound, 1, held.at.0, *number),
+            Source::Live | Source::Matrix => (held.bound, 2, 0, *number),
         });
         for (number, held) in held {
             let Ok(element) = held.stanza.parse::<Element>() else {
@@ -227,6 +230,7 @@ impl Engine {
                     at: held.at,
                     archive_id: held.archive_id,
                     waited: true,
+                    bound: held.bound,
                 },
             )?;
         }
@@ -259,17 +263,23 @@ impl Engine {
             return self.advance_archive(&contact.login, source, archive_id.as_deref());
         }
         let Some(message) = message::from_xmpp(stanza) else { return Ok(()) };
-        let theirs = stanza.id.as_deref().filter(|_| !own).map(|id| stable_id::theirs(id, &message.text));
+        let theirs = |archived| stanza.id.as_deref().map(|id| stable_id::theirs(id, &message.text, archived));
         let seen = match &archived {
             Some(name) => self.bridge.store.is_seen(contact, name)?,
             None => false,
         };
-        let seen_before = (waited || source != Source::Live)
-            && match &theirs {
-                Some(name) => self.bridge.store.is_seen(contact, name)?,
-                None => false,
-            };
-        if seen || seen_before || self.is_in_recent_archive(contact, own, &message.text, at, source)? {
+        // The sender's id counts only where one of the two came without the archive's: a copy that the server kept, or that
+        // was held while the archive gave the other.
+        let mut seen_before = false;
+        if source != Source::Live || waited && self.bridge.archive(&contact.login)? != Archive::None {
+            for (name, counts) in [(theirs(false), true), (theirs(true), archived.is_none())] {
+                if let Some(name) = name.filter(|_| counts) {
+                    seen_before |= self.bridge.store.is_seen(contact, &name)?;
+                }
+            }
+        }
+        let theirs = theirs(archived.is_some());
+        if seen || seen_before || self.is_in_recent_archive(contact, own, &message.text, at, source, waited)? {
             if let Some(name) = &archived {
                 self.bridge.store.bind(contact, name, None)?;
             }
@@ -356,6 +366,7 @@ impl Engine {
                 at: result.at,
                 archive_id: Some(result.id),
                 waited: false,
+                bound: None,
             };
             self.arrive(login, &account, &arrival)?;
         }
@@ -386,6 +397,7 @@ impl Engine {
                 at: result.at,
                 archive_id: Some(result.id),
                 waited: false,
+                bound: None,
             };
             self.arrive(&contact.login, &account, &arrival)?;
         }
@@ -418,7 +430,7 @@ impl Engine {
         self.release_held(&contact.login)
     }
 
-    /// Is this message, kept by the server, one that the archive has given already? Each archived one answers once.
+    /// Is this message, kept by the server or held by us, one that the archive has given already? Each archived one answers once.
     fn is_in_recent_archive(
         &mut self,
         contact: &ContactKey,
@@ -426,8 +438,9 @@ impl Engine {
         text: &str,
         at: Timestamp,
         source: Source,
+        waited: bool,
     ) -> Result<bool, StoreError> {
-        if source != Source::Offline || self.bridge.archive(&contact.login)? != Archive::Recent {
+        if !(source == Source::Offline || waited) || self.bridge.archive(&contact.login)? != Archive::Recent {
             return Ok(false);
         }
         let Some(mut portal) = self.bridge.store.portal(contact)? else { return Ok(false) };
@@ -436,7 +449,7 @@ impl Engine {
             said.from == Source::Archive && said.own == own && said.text == text && said.at.since(at).abs() <= SAME
         };
         let Some(said) = portal.recent.iter_mut().find(same) else { return Ok(false) };
-        said.from = Source::Offline;
+        said.from = source;
         self.bridge.store.put_portal(contact, &portal)?;
         Ok(true)
     }
@@ -490,8 +503,13 @@ impl Engine {
                     self.bridge.store.put_portal(&contact_of(login, &contact), &portal)?;
                 }
                 (Archive::None | Archive::Mam, History::Done) => {}
-                // An archive without ids is asked again each time: what was said elsewhere meanwhile is only there.
+                // An archive without ids is asked again each time: what was said elsewhere meanwhile, or lost with the
+                // connection, is only there, and comes before what is said from now on.
                 (Archive::Mam | Archive::Recent, _) => {
+                    if portal.history == History::Done {
+                        portal.history = History::Wanted;
+                        self.bridge.store.put_portal(&contact_of(login, &contact), &portal)?;
+                    }
                     if let Some(live) = self.lives.get_mut(login) {
                         live.histories.push_back(contact);
                     }

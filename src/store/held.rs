@@ -7,7 +7,7 @@ use super::{
     key::{Key, Table, last_number},
     portal::Source,
 };
-use crate::domain::{LoginId, Timestamp};
+use crate::domain::{LoginId, StreamId, Timestamp};
 
 /// How many messages a login holds at most; then what is held goes out, in order, though history may still be coming.
 pub const HELD_PER_LOGIN: usize = 10_000;
@@ -23,6 +23,8 @@ pub struct Held {
     pub at: Timestamp,
     /// The archive's id of it.
     pub archive_id: Option<String>,
+    /// The session on which it came: what one session brought comes before what the next brings.
+    pub bound: Option<StreamId>,
 }
 
 impl Store {

@@ -50,6 +50,9 @@ pub struct Unconfirmed {
     pub lane: Lane,
     /// The debt.
     pub debt: DebtId,
+    /// Where the archive was read to when it was sent (XEP-0313): if the stream is lost, the archive tells from there on
+    /// whether the server had it.
+    pub archive_after: Option<String>,
 }
 
 fn key(login: &LoginId) -> Vec<u8> {

@@ -31,7 +31,8 @@ pub fn state(
         "network": { "id": login.network, "displayname": network.domain.as_deref().unwrap_or(login.account.domain()) },
         "channel": {
             "id": contact.contact.as_str(),
-            "displayname": bridge.display_name(contact)?,
+            // The same at every try, whatever the contact is called by then: a room whose answer was lost is found by it.
+            "displayname": contact.contact.as_str(),
             "org.messenger_bridge.login": login.id.as_str(),
             "org.messenger_bridge.account": login.account.as_str(),
         },

@@ -39,9 +39,10 @@ pub fn sent(wire_id: &str) -> String {
     format!("o:{wire_id}")
 }
 
-/// The name that a contact's own id is bound under. Careless clients use an id twice, so the text is part of the name.
-pub fn theirs(id: &str, text: &str) -> String {
-    format!("i:{:016x}:{id}", text_hash(text))
+/// The name that a sender's own id is bound under. Careless clients use an id twice, so the text is part of the name, and
+/// a message that the archive named too is told apart from one that it did not: two of the archive's are never one.
+pub fn theirs(id: &str, text: &str, archived: bool) -> String {
+    format!("{}:{:016x}:{id}", if archived { 'j' } else { 'i' }, text_hash(text))
 }
 
 /// A short hash of a text, to compare without keeping it.
