@@ -10,7 +10,7 @@ use crate::{
         input::{Cause, Failure, Outcome, Receipt},
         output::{Ephemeral, WorkId},
     },
-    store::{StoreError, management::EDITABLE, portal::Room},
+    store::{StoreError, contact::VCardState, management::EDITABLE, portal::Room},
 };
 
 /// How long a lane rests whose head the homeserver will not take, in milliseconds. It is not thrown away.
@@ -25,8 +25,11 @@ impl Engine {
                 return if let Outcome::Done(Receipt::Media(url)) = outcome {
                     self.bridge.photo_uploaded(&contact, hash, url)
                 } else {
+                    // The vCard is fetched again on the next connection.
                     self.bridge.ignore("photo not uploaded");
-                    Ok(())
+                    let mut row = self.bridge.contact(&contact)?;
+                    row.vcard = VCardState::Unknown;
+                    self.bridge.store.put_contact(&contact, &row)
                 };
             }
         };

@@ -190,7 +190,8 @@ impl Engine {
                     Want::Ask(login, question) => self.ask(&login, question)?,
                     Want::Now(ephemeral) => self.outputs.push(Output::Now(ephemeral)),
                     Want::Soft(contact, MatrixWorkFor::Photo { hash, mime, bytes }) => {
-                        let Some(user) = self.bridge.ghost(&contact) else { continue };
+                        // As the bot: the ghost's account may not exist yet.
+                        let user = self.bridge.homeserver.bot.clone();
                         self.next_soft += 1;
                         self.soft.insert(self.next_soft, (contact, hash));
                         let call = MatrixCall::Upload { user, mime, bytes };

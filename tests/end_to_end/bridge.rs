@@ -46,6 +46,11 @@ impl Bridge {
     /// Starts Synapse and the bridge, and awaits both. `domains` says where XMPP domains are reached (see [`starttls`]
     /// and [`direct_tls`]).
     pub fn start(name: &str, domains: &Value) -> Self {
+        Self::start_on(name, &json!({"xmpp": {"profile": "xmpp", "domains": domains}}))
+    }
+
+    /// The same with the whole of `networks`.
+    pub fn start_on(name: &str, networks: &Value) -> Self {
         let folder = ground::folder(name);
         let (port, synapse_port) = (Port::reserve(), Port::reserve());
         let config = json!({
@@ -56,7 +61,7 @@ impl Bridge {
             },
             "store": {"path": "./data", "key_file": "./data.key"},
             "permissions": {Synapse::DOMAIN: "user"},
-            "networks": {"xmpp": {"profile": "xmpp", "domains": domains}},
+            "networks": networks,
             "portals": {"create": "contacts", "per_second": 20},
             "logging": {"level": "debug", "format": "text"},
         });
@@ -73,12 +78,24 @@ impl Bridge {
 
     /// Starts it again on the same folder and awaits that the homeserver and it know each other.
     pub fn launch(&self) {
-        let mut command = program();
+        self.launch_as(program());
+    }
+
+    fn launch_as(&self, mut command: Command) {
         command.arg("run").args(FILES).current_dir(&self.folder);
         let mut process = Process::start("the bridge", command, &self.log());
         let port = self.port.number();
         process.await_ready(|| http::get(port, "/_matrix/mau/ready").is_ok_and(|answer| answer.status == 200));
         *self.process.lock().expect("no test panicked in here") = Some(process);
+    }
+
+    /// The same under strace, which writes what the process asks of the system into `trace` in its folder.
+    pub fn launch_traced(&self) {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-y", "-yy", "-s", "120", "-o", "trace"]);
+        command.args(["-e", "trace=fsync,fdatasync,read,recvfrom,write,writev,sendto,sendmsg"]);
+        command.arg(env!("CARGO_BIN_EXE_messenger-bridge"));
+        self.launch_as(command);
     }
 
     /// `kill -9`.
@@ -168,6 +185,18 @@ impl<'a> Management<'a> {
         sentence["body"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// Says what is to be redacted.
+    pub fn say_secret(&self, secret: &str) {
+        let mark = self.person.mark();
+        let event = self.person.say(&self.room, secret);
+        self.sees_redaction(mark, &event);
+    }
+
+    /// Its room.
+    pub fn room(&self) -> &str {
+        &self.room
+    }
+
     fn sees_redaction(&self, since: Mark, of: &str) {
         self.person.expect_since(since, "the redaction of the secret", |event| {
             event["event"] == "redaction" && (event["redacts"] == of || event["content"]["redacts"] == of)
@@ -183,10 +212,15 @@ impl Portal {
     /// Awaits the portal for the contact `jid`: the person was invited to it and joined, `m.bridge` names the contact,
     /// and the ghost is in it.
     pub fn appears(person: &Person, jid: &str) -> Self {
+        Self::appears_on(person, jid, "xmpp")
+    }
+
+    /// The same on a network of another profile.
+    pub fn appears_on(person: &Person, jid: &str, protocol: &str) -> Self {
         let bridged = person.expect(&format!("a room whose m.bridge names {jid}"), |event| {
             event["type"] == "m.bridge" && event["content"]["channel"]["id"] == jid
         });
-        assert_eq!(bridged["content"]["protocol"]["id"], "xmpp", "{bridged}");
+        assert_eq!(bridged["content"]["protocol"]["id"], protocol, "{bridged}");
         let room = bridged["room"].as_str().expect("a room").to_owned();
         let localpart = jid.split('@').next().unwrap_or_default();
         // Escaping leaves letters and digits as they are, and the tests' accounts begin with those.
