@@ -1,1 +1,111 @@
-//! The engine in a seeded world that fails.
+//! A seeded world against a reference model: a homeserver that repeats transactions, an XMPP server with and without
+//! archive and stream management, crashes, cuts, lost answers and failed commits. Every seed must end with each message
+//! once and in order.
+//!
+//! `SIM_SEEDS=50000` tries more seeds than the usual, `SIM_SEED=17` plays one and tells its story.
+#![allow(clippy::unwrap_used)]
+
+mod check;
+mod config;
+mod homeserver;
+mod random;
+mod server;
+mod world;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use self::{config::Planted, world::World};
+
+/// How many seeds every test run tries.
+const SEEDS: u64 = 1_000;
+
+fn play(seed: u64, planted: Planted, trace: bool) -> Result<(), String> {
+    let mut world = World::new(seed, planted, trace);
+    let played = catch_unwind(AssertUnwindSafe(|| world.run().and_then(|()| world.check())));
+    let outcome = played.unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().cloned();
+        Err(said.or_else(|| panic.downcast_ref::<&str>().map(|&s| s.to_owned())).unwrap_or_default())
+    });
+    outcome.map_err(|why| {
+        let again = format!("SIM_SEED={seed} cargo test --test tests simulation::one_seed -- --nocapture");
+        format!("seed {seed}, {:?}: {why}\n{}repeat with: {again}", world.config, world.story())
+    })
+}
+
+/// The first seeds that fail, at most so many, of a range that is played on every core.
+fn failures(seeds: u64, planted: Planted, enough: usize) -> Vec<u64> {
+    let next = AtomicU64::new(0);
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let found = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds || found.lock().unwrap().len() >= enough {
+                        return;
+                    }
+                    if play(seed, planted, false).is_err() {
+                        found.lock().unwrap().push(seed);
+                    }
+                }
+            });
+        }
+    });
+    let mut found = found.into_inner().unwrap();
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn every_seed_ends_with_each_message_once_and_in_order() {
+    let seeds = std::env::var("SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
+    let failed = failures(seeds, Planted::None, 10);
+    if let Some(seed) = failed.first() {
+        let story = play(*seed, Planted::None, true).err().unwrap_or_else(|| "it did not fail again".to_owned());
+        panic!("seeds {failed:?} fail; the first:\n{story}");
+    }
+}
+
+#[test]
+fn one_seed() {
+    let Some(seed) = std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok()) else { return };
+    if let Err(why) = play(seed, Planted::None, true) {
+        panic!("{why}");
+    }
+}
+
+#[test]
+fn a_seed_plays_the_same_every_time() {
+    let tell = |seed| {
+        let mut world = World::new(seed, Planted::None, true);
+        let _ = world.run();
+        world.story()
+    };
+    for seed in 0..10 {
+        assert_eq!(tell(seed), tell(seed), "seed {seed}");
+    }
+}
+
+#[test]
+fn ids_that_live_only_in_memory_are_caught() {
+    assert_eq!(failures(SEEDS, Planted::IdsOnlyInMemory, 1).len(), 1);
+}
+
+#[test]
+fn an_answer_before_the_commit_is_caught() {
+    assert_eq!(failures(SEEDS, Planted::AnswerBeforeCommit, 1).len(), 1);
+}
+
+#[test]
+fn an_acknowledgement_before_the_commit_is_caught() {
+    assert_eq!(failures(SEEDS, Planted::AckBeforeCommit, 1).len(), 1);
+}
+
+#[test]
+fn a_fresh_transaction_id_at_a_retry_is_caught() {
+    assert_eq!(failures(SEEDS, Planted::FreshTransactionId, 1).len(), 1);
+}
