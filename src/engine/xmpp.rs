@@ -157,8 +157,7 @@ impl Engine {
         if message::from_xmpp(&mut stanza.clone()).is_none() {
             return Ok(());
         }
-        // A stamp from the future is someone's wrong clock.
-        let at = delay.filter(|_| source == Source::Offline).map_or(arrival.at, |at| at.min(self.bridge.now.wall));
+        let at = delay.filter(|_| source == Source::Offline).unwrap_or(arrival.at);
         if self.must_wait(&contact, source)? {
             return self.hold(login, arrival, source, at);
         }
@@ -306,6 +305,8 @@ impl Engine {
             (true, Some(account)) => account,
             _ => contact.contact.clone(),
         };
+        // A stamp from the future is someone's wrong clock; it is still what tells messages without ids apart.
+        let at = at.map(|at| at.min(self.bridge.now.wall));
         self.bridge.owe_event(contact, Sender::Ghost(sender), message::to_matrix(message), at, binds)
     }
 

@@ -11,7 +11,6 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde_json::{Value, json};
 
 pub struct Said {
-    pub id: OwnedEventId,
     pub sender: OwnedUserId,
     pub content: Value,
     /// `?ts=`, where it was given.
@@ -84,7 +83,7 @@ impl Homeserver {
         if kind == "m.room.message"
             && let Some(room) = self.room_mut(room)
         {
-            room.said.push(Said { id: id.clone(), sender: sender.to_owned(), content: content.clone(), at });
+            room.said.push(Said { sender: sender.to_owned(), content: content.clone(), at });
         }
         self.queue.push_back(RoomEvent {
             room: room.to_owned(),

@@ -36,7 +36,7 @@ fn play(seed: u64, planted: Planted, trace: bool) -> Result<(), String> {
 }
 
 /// The first seeds that fail, at most so many, of a range that is played on every core.
-fn failures(seeds: u64, planted: Planted, enough: usize) -> Vec<u64> {
+fn failures(seeds: u64, planted: Planted, enough: usize) -> Vec<(u64, String)> {
     let next = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let found = std::sync::Mutex::new(Vec::new());
@@ -48,8 +48,8 @@ fn failures(seeds: u64, planted: Planted, enough: usize) -> Vec<u64> {
                     if seed >= seeds || found.lock().unwrap().len() >= enough {
                         return;
                     }
-                    if play(seed, planted, false).is_err() {
-                        found.lock().unwrap().push(seed);
+                    if let Err(why) = play(seed, planted, false) {
+                        found.lock().unwrap().push((seed, why));
                     }
                 }
             });
@@ -64,9 +64,10 @@ fn failures(seeds: u64, planted: Planted, enough: usize) -> Vec<u64> {
 fn every_seed_ends_with_each_message_once_and_in_order() {
     let seeds = std::env::var("SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
     let failed = failures(seeds, Planted::None, 10);
-    if let Some(seed) = failed.first() {
+    if let Some((seed, _)) = failed.first() {
         let story = play(*seed, Planted::None, true).err().unwrap_or_else(|| "it did not fail again".to_owned());
-        panic!("seeds {failed:?} fail; the first:\n{story}");
+        let all: String = failed.iter().map(|(_, why)| format!("{why}\n")).collect();
+        panic!("{} seeds or more fail:\n{all}The first:\n{story}", failed.len());
     }
 }
 

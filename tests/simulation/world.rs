@@ -35,8 +35,10 @@ use super::{
 
 pub const OWNER: &str = "@me:h";
 pub const BOT: &str = "@bot:h";
+/// When the bridge starts; what was said before is history.
+const START: u64 = 20_000;
 /// When faults end and nobody writes any more, in milliseconds.
-const HEALED: u64 = 60_000;
+const HEALED: u64 = START + 60_000;
 /// A world that is not quiet by then never will be.
 const LATEST: u64 = HEALED + 3_600_000;
 const STEPS: u64 = 200_000;
@@ -110,6 +112,8 @@ pub struct World {
     pub device_said: Vec<Vec<String>>,
     pub shown: BTreeMap<OwnedUserId, String>,
     counters: Option<Vec<u8>>,
+    /// The bot has said hello, so the person signs in.
+    welcomed: bool,
     trace: Option<VecDeque<String>>,
 }
 
@@ -179,6 +183,7 @@ impl World {
             device_said: vec![Vec::new(); count],
             shown: BTreeMap::new(),
             counters: None,
+            welcomed: false,
             trace: trace.then(VecDeque::new),
         };
         world.begin();
@@ -226,42 +231,38 @@ impl World {
     fn begin(&mut self) {
         for contact in 0..self.server.contacts.len() {
             for _ in 0..self.random.between(0, 3) {
-                self.now += self.random.between(3_000, 5_000);
+                self.now += self.random.between(500, 2_000);
                 self.contact_says(contact);
             }
         }
-        // What was said before the account is there is a while ago.
-        self.now = 0;
-        let room = self.hs.make_room(&user(OWNER), Vec::new(), wall(0));
-        self.hs.member(&room, &user(OWNER), &user(BOT), "invite", wall(0));
-        self.at(0, Event::Boot);
-        self.at(1, Event::Push);
-        let login = if self.config.messenger { "login net" } else { "login net me@x.test secret" };
-        let text = json!({ "msgtype": "m.text", "body": login });
-        self.hs.event(&room, &user(OWNER), "m.room.message", None, &text, (wall(0), None));
+        self.now = START;
+        let room = self.hs.make_room(&user(OWNER), Vec::new(), wall(START));
+        self.hs.member(&room, &user(OWNER), &user(BOT), "invite", wall(START));
+        self.at(START, Event::Boot);
+        self.at(START + 1, Event::Push);
         for _ in 0..self.random.between(1, 8) {
-            let at = self.random.between(3_000, HEALED);
+            let at = self.random.between(START + 3_000, HEALED);
             self.at(at, Event::Cut);
         }
         for contact in 0..self.server.contacts.len() {
             for _ in 0..self.random.between(2, 14) {
-                let at = self.random.between(4_000, HEALED);
+                let at = self.random.between(START + 4_000, HEALED);
                 self.at(at, Event::Phone(contact));
             }
             for _ in 0..self.random.between(2, 14) {
-                let at = self.random.between(4_000, HEALED);
+                let at = self.random.between(START + 4_000, HEALED);
                 self.at(at, Event::Contact(contact));
             }
             for _ in 0..self.random.between(0, 6) {
-                let at = self.random.between(4_000, HEALED);
+                let at = self.random.between(START + 4_000, HEALED);
                 self.at(at, Event::Device(contact));
             }
             for _ in 0..self.random.between(0, 4) {
-                let at = self.random.between(4_000, HEALED);
+                let at = self.random.between(START + 4_000, HEALED);
                 self.at(at, Event::Presence(contact));
             }
             if self.random.chance(20) {
-                let at = self.random.between(8_000, HEALED);
+                let at = self.random.between(START + 8_000, HEALED);
                 self.at(at, Event::Leave(contact));
             }
         }
@@ -446,6 +447,13 @@ impl World {
                 let at = *last;
                 self.at(at, Event::ToEngine(conn, report));
             }
+        }
+        if !self.welcomed && !self.hs.rooms[0].said.is_empty() {
+            self.welcomed = true;
+            let login = if self.config.messenger { "login net" } else { "login net me@x.test secret" };
+            let room = self.hs.rooms[0].id.clone();
+            let text = json!({ "msgtype": "m.text", "body": login });
+            self.hs.event(&room, &user(OWNER), "m.room.message", None, &text, (wall(self.now), None));
         }
         if self.hs.in_flight.is_none() && !self.hs.queue.is_empty() && self.engine.is_some() {
             self.push();
