@@ -78,10 +78,10 @@ impl World {
         compare(&format!("the other device to {jid}"), &self.device_said[contact], &own, |body| {
             committed.contains(&body.to_owned()) || all
         })?;
-        self.check_presence(contact)
+        self.check_presence(contact, !rooms.is_empty())
     }
 
-    fn check_presence(&self, contact: usize) -> Result<(), String> {
+    fn check_presence(&self, contact: usize, there: bool) -> Result<(), String> {
         let contact = &self.server.contacts[contact];
         let ghost = format!("_{}", contact.jid.replace('@', "=40"));
         let shown = self.shown.iter().find(|(user, _)| user.localpart().ends_with(&ghost)).map(|(_, shown)| shown);
@@ -90,12 +90,11 @@ impl World {
             (_, true) => "unavailable",
             (_, false) => "offline",
         };
-        match shown {
-            Some(shown) if contact.on_roster && shown != wanted => {
-                Err(format!("{} is {wanted}, but shown {shown}", contact.jid))
-            }
-            _ => Ok(()),
+        let shown = shown.map_or("offline", String::as_str);
+        if contact.on_roster && there && shown != wanted {
+            return Err(format!("{} is {wanted}, but shown {shown}", contact.jid));
         }
+        Ok(())
     }
 
     fn check_contact(&self, contact: usize) -> Result<(), String> {

@@ -2,7 +2,8 @@
 //! archive and stream management, crashes, cuts, lost answers and failed commits. Every seed must end with each message
 //! once and in order.
 //!
-//! `SIM_SEEDS=50000` tries more seeds than the usual, `SIM_SEED=17` plays one and tells its story.
+//! `SIM_SEEDS=50000` tries more seeds than the usual, `SIM_SEED=17` plays one and tells its story, whose length
+//! `SIM_LINES=2000` sets.
 #![allow(clippy::unwrap_used)]
 
 mod check;
@@ -93,20 +94,20 @@ fn a_seed_plays_the_same_every_time() {
 
 #[test]
 fn ids_that_live_only_in_memory_are_caught() {
-    assert_eq!(failures(SEEDS, Planted::IdsOnlyInMemory, 1).len(), 1);
+    assert!(!failures(SEEDS, Planted::IdsOnlyInMemory, 1).is_empty());
 }
 
 #[test]
 fn an_answer_before_the_commit_is_caught() {
-    assert_eq!(failures(SEEDS, Planted::AnswerBeforeCommit, 1).len(), 1);
+    assert!(!failures(SEEDS, Planted::AnswerBeforeCommit, 1).is_empty());
 }
 
 #[test]
 fn an_acknowledgement_before_the_commit_is_caught() {
-    assert_eq!(failures(SEEDS, Planted::AckBeforeCommit, 1).len(), 1);
+    assert!(!failures(SEEDS, Planted::AckBeforeCommit, 1).is_empty());
 }
 
 #[test]
 fn a_fresh_transaction_id_at_a_retry_is_caught() {
-    assert_eq!(failures(SEEDS, Planted::FreshTransactionId, 1).len(), 1);
+    assert!(!failures(SEEDS, Planted::FreshTransactionId, 1).is_empty());
 }

@@ -411,8 +411,11 @@ impl Server {
         // A small page, so that several are needed.
         let most = most.min(if newest { 50 } else { 3 });
         let complete = fits.len() <= most;
-        let page: Vec<usize> =
-            if newest { fits[fits.len().saturating_sub(most)..].to_vec() } else { fits.into_iter().take(most).collect() };
+        let page: Vec<usize> = if newest {
+            fits[fits.len().saturating_sub(most)..].to_vec()
+        } else {
+            fits.into_iter().take(most).collect()
+        };
         let query_id = query.attr("queryid").unwrap_or_default().to_owned();
         let mut last = String::new();
         for row in page {
@@ -431,7 +434,9 @@ impl Server {
             last = format!("<last>a{}</last>", row.id);
             self.push(at, result);
         }
-        format!("<fin xmlns='urn:xmpp:mam:2' complete='{complete}'><set xmlns='http://jabber.org/protocol/rsm'>{last}</set></fin>")
+        format!(
+            "<fin xmlns='urn:xmpp:mam:2' complete='{complete}'><set xmlns='http://jabber.org/protocol/rsm'>{last}</set></fin>"
+        )
     }
 
     /// XEP-0136: the last ten messages with a contact.
@@ -443,11 +448,7 @@ impl Server {
         for row in rows {
             let name = if row.own { "to" } else { "from" };
             let body = row.message.children().find(|c| c.name() == "body").map(Element::text).unwrap_or_default();
-            chat.push_str(&format!(
-                "<{name} utc='{}'><body>{}</body></{name}>",
-                wall(row.at).to_xmpp(),
-                escape(&body)
-            ));
+            chat.push_str(&format!("<{name} utc='{}'><body>{}</body></{name}>", wall(row.at).to_xmpp(), escape(&body)));
         }
         chat + "</chat>"
     }

@@ -42,7 +42,7 @@ const HEALED: u64 = START + 60_000;
 /// A world that is not quiet by then never will be.
 const LATEST: u64 = HEALED + 3_600_000;
 const STEPS: u64 = 200_000;
-/// How many of the last events a failure shows.
+/// How many of the last events a failure shows, if nothing else is asked for.
 const SHOWN: usize = 60;
 
 /// A connection: of which run of the bridge, and which stream of it.
@@ -115,6 +115,7 @@ pub struct World {
     /// The bot has said hello, so the person signs in.
     welcomed: bool,
     trace: Option<VecDeque<String>>,
+    lines: usize,
 }
 
 fn lost(what: &str) -> Outcome {
@@ -185,6 +186,7 @@ impl World {
             counters: None,
             welcomed: false,
             trace: trace.then(VecDeque::new),
+            lines: std::env::var("SIM_LINES").ok().and_then(|lines| lines.parse().ok()).unwrap_or(SHOWN),
         };
         world.begin();
         world
@@ -203,7 +205,7 @@ impl World {
     fn log(&mut self, line: impl FnOnce() -> String) {
         let now = self.now;
         if let Some(trace) = &mut self.trace {
-            if trace.len() >= SHOWN {
+            if trace.len() >= self.lines {
                 trace.pop_front();
             }
             trace.push_back(format!("{now:>8} {}", line()));
@@ -307,9 +309,12 @@ impl World {
         let caught_up = engine.store().session(&login.id).unwrap().is_some_and(|session| session.caught_up);
         // Rooms for contacts come one by one; the last of them has to be there.
         let imported = !self.config.rooms
-            || self.server.contacts.iter().filter(|c| c.on_roster).all(|c| {
-                self.hs.rooms.iter().any(|room| room.channel().as_deref() == Some(&c.jid))
-            });
+            || self
+                .server
+                .contacts
+                .iter()
+                .filter(|c| c.on_roster)
+                .all(|c| self.hs.rooms.iter().any(|room| room.channel().as_deref() == Some(&c.jid)));
         caught_up && imported && !self.conns.is_empty() && engine.store().held(&login.id).unwrap().is_empty()
     }
 

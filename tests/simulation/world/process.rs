@@ -7,11 +7,7 @@ impl World {
         self.run += 1;
         self.booted = self.now;
         self.log(|| "the bridge boots".to_owned());
-        let hosts = Hosts {
-            name: ruma::owned_server_name!("h"),
-            bot: user(BOT),
-            bot_name: "Bridge".to_owned(),
-        };
+        let hosts = Hosts { name: ruma::owned_server_name!("h"), bot: user(BOT), bot_name: "Bridge".to_owned() };
         // The same settings at every start.
         let settings = settings(self.config, &mut Random::new(u64::from(self.config.rooms)));
         let store = Store::open(Box::new(self.disk.reopen()), Seal::new(&key_file()), 7).unwrap();
@@ -197,6 +193,8 @@ impl World {
         self.log(|| format!("the bridge crashes {when}"));
         self.engine = None;
         self.inbox.clear();
+        // Nobody refreshes the ghosts' presence now, and the homeserver forgets it.
+        self.shown.clear();
         for conn in self.conns.keys().copied().collect::<Vec<_>>() {
             self.cut(conn);
         }
