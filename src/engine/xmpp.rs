@@ -210,11 +210,15 @@ impl Engine {
     /// Lets go of what was held for history that is in now: what the server had kept first, by its stamps, then the rest as
     /// it came.
     pub(super) fn release_held(&mut self, login: &LoginId) -> Result<(), StoreError> {
-        self.release_held_of(login, |_, _| true)
+        self.release_held_of(login, |_, _, _| true)
     }
 
-    /// The same for those that fit, by what is held and with whom it was said.
-    fn release_held_of(&mut self, login: &LoginId, fits: impl Fn(&Held, &BareJid) -> bool) -> Result<(), StoreError> {
+    /// The same for those that fit, by what is held, with whom it was said, and its text.
+    fn release_held_of(
+        &mut self,
+        login: &LoginId,
+        fits: impl Fn(&Held, &BareJid, &str) -> bool,
+    ) -> Result<(), StoreError> {
         let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
         let Some(account) = live.account.clone().filter(|_| live.held > 0) else { return Ok(()) };
         let mut held = self.bridge.store.held(login)?;
@@ -229,9 +233,10 @@ impl Engine {
                 self.bridge.ignore("held message that cannot be read again");
                 continue;
             };
-            let stanza = Stanza::read(&element);
+            let mut stanza = Stanza::read(&element);
+            let text = message::from_xmpp(&mut stanza).map(|message| message.text).unwrap_or_default();
             let from = stanza.from.as_ref().filter(|from| from.bare != account);
-            if !from.or(stanza.to.as_ref()).is_some_and(|with| fits(&held, &with.bare)) {
+            if !from.or(stanza.to.as_ref()).is_some_and(|with| fits(&held, &with.bare, &text)) {
                 continue;
             }
             // What must still wait is held anew, behind the rest, in the same order.
@@ -441,9 +446,14 @@ impl Engine {
     pub(super) fn on_recent(&mut self, contact: &ContactKey, recent: Vec<Recent>) -> Result<(), StoreError> {
         self.history_done(contact)?;
         if let Some(first) = recent.first() {
-            // What was kept from before the archive's last messages comes before them.
-            let first = Timestamp(first.at.0.saturating_sub(SAME));
-            self.release_held_of(&contact.login, |held, with| held.at < first && with == &contact.contact)?;
+            // What was kept from before the archive's last messages, and is none of them, comes before them.
+            let first = first.at;
+            let among = |text: &str, at: Timestamp| {
+                recent.iter().any(|item| item.message.text == text && item.at.since(at).abs() <= SAME)
+            };
+            self.release_held_of(&contact.login, |held, with, text| {
+                with == &contact.contact && held.at < first && !among(text, held.at)
+            })?;
         }
         let mut known = self.bridge.store.portal(contact)?.map(|portal| portal.recent).unwrap_or_default();
         for item in recent {
