@@ -1,0 +1,211 @@
+//! A homeserver as the bridge sees it: rooms, memberships, idempotent sends, and the queue of transactions.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use messenger_bridge::domain::{
+    Timestamp,
+    input::{Cause, Failure, Outcome, Receipt, RoomEvent},
+    output::{CreateRoom, MatrixCall},
+};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
+use serde_json::{Value, json};
+
+pub struct Said {
+    pub sender: OwnedUserId,
+    pub content: Value,
+    /// `?ts=`, where it was given.
+    pub at: Option<Timestamp>,
+}
+
+pub struct Room {
+    pub id: OwnedRoomId,
+    pub state: Vec<(String, String, String)>,
+    pub members: BTreeMap<OwnedUserId, &'static str>,
+    pub said: Vec<Said>,
+}
+
+impl Room {
+    /// The contact whose portal this is.
+    pub fn channel(&self) -> Option<String> {
+        let (_, _, content) = self.state.iter().find(|(kind, _, _)| kind == "m.bridge")?;
+        let content: Value = serde_json::from_str(content).ok()?;
+        content["channel"]["id"].as_str().map(str::to_owned)
+    }
+
+    pub fn is(&self, user: &UserId, membership: &str) -> bool {
+        self.members.get(user) == Some(&membership)
+    }
+}
+
+#[derive(Default)]
+pub struct Homeserver {
+    pub rooms: Vec<Room>,
+    users: BTreeSet<String>,
+    txns: HashMap<(OwnedUserId, String), OwnedEventId>,
+    next: u64,
+    pub queue: VecDeque<RoomEvent>,
+    /// The transaction that waits for its 200.
+    pub in_flight: Option<(String, Vec<RoomEvent>)>,
+    next_txn: u64,
+    /// What no bridge may do.
+    pub violations: Vec<String>,
+}
+
+fn refused(code: &str) -> Outcome {
+    Outcome::Failed(Failure::Permanent(Cause { code: code.to_owned(), sentence: code.to_owned() }))
+}
+
+impl Homeserver {
+    pub fn room(&self, id: &RoomId) -> Option<&Room> {
+        self.rooms.iter().find(|room| room.id == id)
+    }
+
+    fn room_mut(&mut self, id: &RoomId) -> Option<&mut Room> {
+        self.rooms.iter_mut().find(|room| room.id == id)
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Puts an event into a room's timeline and into the queue for the bridge.
+    pub fn event(
+        &mut self,
+        room: &RoomId,
+        sender: &UserId,
+        kind: &str,
+        state_key: Option<&str>,
+        content: &Value,
+        (now, at): (Timestamp, Option<Timestamp>),
+    ) -> OwnedEventId {
+        let id = OwnedEventId::try_from(format!("$e{}", self.number())).unwrap();
+        if kind == "m.room.message"
+            && let Some(room) = self.room_mut(room)
+        {
+            room.said.push(Said { sender: sender.to_owned(), content: content.clone(), at });
+        }
+        self.queue.push_back(RoomEvent {
+            room: room.to_owned(),
+            id: id.clone(),
+            sender: sender.to_owned(),
+            kind: kind.to_owned(),
+            state_key: state_key.map(str::to_owned),
+            at: at.unwrap_or(now),
+            content: serde_json::value::to_raw_value(content).unwrap(),
+            redacts: None,
+        });
+        id
+    }
+
+    pub fn member(&mut self, room: &RoomId, by: &UserId, target: &UserId, membership: &'static str, now: Timestamp) {
+        let Some(found) = self.room_mut(room) else { return };
+        found.members.insert(target.to_owned(), membership);
+        let content = json!({ "membership": membership, "is_direct": true });
+        self.event(room, by, "m.room.member", Some(target.as_str()), &content, (now, None));
+    }
+
+    pub fn make_room(&mut self, creator: &UserId, state: Vec<(String, String, String)>, now: Timestamp) -> OwnedRoomId {
+        let id = OwnedRoomId::try_from(format!("!r{}:h", self.number())).unwrap();
+        self.rooms.push(Room { id: id.clone(), state, members: BTreeMap::new(), said: Vec::new() });
+        self.member(&id, creator, creator, "join", now);
+        id
+    }
+
+    /// The next transaction to push; the one before until it is answered.
+    pub fn transaction(&mut self, most: u64) -> Option<(String, Vec<RoomEvent>)> {
+        if self.in_flight.is_none() && !self.queue.is_empty() {
+            let take = usize::try_from(most).unwrap().min(self.queue.len());
+            self.next_txn += 1;
+            self.in_flight = Some((format!("t{}", self.next_txn), self.queue.drain(..take).collect()));
+        }
+        self.in_flight.clone()
+    }
+
+    fn create(&mut self, order: &CreateRoom, now: Timestamp) -> Outcome {
+        if let Some((kind, key)) = &order.look_first {
+            let wanted = order.state.iter().find(|(k, s, _)| k == kind && s == key);
+            let found = self.rooms.iter().find(|room| {
+                room.is(&order.creator, "join") && wanted.is_some_and(|wanted| room.state.iter().any(|s| s == wanted))
+            });
+            if let Some(room) = found {
+                return Outcome::Done(Receipt::Room(room.id.clone()));
+            }
+        }
+        let id = self.make_room(&order.creator, order.state.clone(), now);
+        for user in &order.invite {
+            self.member(&id, &order.creator, user, "invite", now);
+        }
+        Outcome::Done(Receipt::Room(id))
+    }
+
+    /// Carries out a request.
+    pub fn call(&mut self, call: &MatrixCall, now: Timestamp) -> Outcome {
+        match call {
+            MatrixCall::Register { localpart } => {
+                self.users.insert(localpart.clone());
+                Outcome::Done(Receipt::Nothing)
+            }
+            MatrixCall::SetDisplayName { user, .. } | MatrixCall::SetAvatar { user, .. } => {
+                if !self.users.contains(user.localpart()) {
+                    self.violations.push(format!("profile of {user} before its registration"));
+                }
+                Outcome::Done(Receipt::Nothing)
+            }
+            MatrixCall::Upload { .. } => Outcome::Done(Receipt::Media(format!("mxc://h/{}", self.number()))),
+            MatrixCall::CreateRoom(order) => self.create(order, now),
+            MatrixCall::Join { room, user } => {
+                let Some(found) = self.room(room) else { return refused("M_NOT_FOUND") };
+                if found.is(user, "join") {
+                    return Outcome::Done(Receipt::Nothing);
+                }
+                if !found.is(user, "invite") {
+                    self.violations.push(format!("{user} joined without an invitation"));
+                    return refused("M_FORBIDDEN");
+                }
+                self.member(room, user, user, "join", now);
+                Outcome::Done(Receipt::Nothing)
+            }
+            MatrixCall::CountMembers { room, .. } => {
+                let count = self.room(room).map_or(0, |room| room.members.values().filter(|m| **m == "join").count());
+                Outcome::Done(Receipt::Members(count as u64))
+            }
+            MatrixCall::Leave { room, user } => {
+                if self.room(room).is_some_and(|room| room.is(user, "join")) {
+                    self.member(room, user, user, "leave", now);
+                }
+                Outcome::Done(Receipt::Nothing)
+            }
+            MatrixCall::Invite { room, user, target } => {
+                let Some(found) = self.room(room) else { return refused("M_NOT_FOUND") };
+                if !found.is(target, "join") && !found.is(target, "invite") {
+                    self.member(room, user, target, "invite", now);
+                }
+                Outcome::Done(Receipt::Nothing)
+            }
+            MatrixCall::Send { room, user, kind, txn, content, at } => {
+                if let Some(event) = self.txns.get(&(user.clone(), txn.clone())) {
+                    return Outcome::Done(Receipt::Event(event.clone()));
+                }
+                if !self.room(room).is_some_and(|room| room.is(user, "join")) {
+                    self.violations.push(format!("{user} spoke in a room that it is not in"));
+                    return refused("M_FORBIDDEN");
+                }
+                let content: Value = serde_json::from_str(content).unwrap();
+                let event = self.event(room, user, kind, None, &content, (now, *at));
+                self.txns.insert((user.clone(), txn.clone()), event.clone());
+                Outcome::Done(Receipt::Event(event))
+            }
+            MatrixCall::SetState { room, user, kind, key, content } => {
+                let content: Value = serde_json::from_str(content).unwrap();
+                let event = self.event(room, user, kind, Some(key), &content, (now, None));
+                Outcome::Done(Receipt::Event(event))
+            }
+            MatrixCall::Redact { room, user, event, .. } => {
+                let content = json!({ "redacts": event });
+                let event = self.event(room, user, "m.room.redaction", None, &content, (now, None));
+                Outcome::Done(Receipt::Event(event))
+            }
+        }
+    }
+}
