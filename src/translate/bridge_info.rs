@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     bridge::{Bridge, Network},
-    domain::effect::ContactKey,
+    domain::{BareJid, LoginId, effect::ContactKey},
     store::{StoreError, login::Login},
 };
 
@@ -44,4 +44,33 @@ pub fn state(
         .into_iter()
         .map(|kind| (kind.to_owned(), key.clone(), content.clone()))
         .collect())
+}
+
+/// Whose room a bridge state of ours names.
+pub fn read(content: &str) -> Option<ContactKey> {
+    #[derive(serde::Deserialize)]
+    struct State {
+        channel: Channel,
+    }
+    #[derive(serde::Deserialize)]
+    struct Channel {
+        id: String,
+        #[serde(rename = "org.messenger_bridge.login")]
+        login: String,
+    }
+    let State { channel } = serde_json::from_str(content).ok()?;
+    Some(ContactKey { login: LoginId::parse(&channel.login)?, contact: BareJid::parse(&channel.id).ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_of_another_bridge_names_nobody() {
+        let ours = r#"{"channel":{"id":"juliet@capulet.lit","org.messenger_bridge.login":"abcdefghij"}}"#;
+        assert_eq!(read(ours).map(|key| key.contact.to_string()).as_deref(), Some("juliet@capulet.lit"));
+        assert_eq!(read(r#"{"channel":{"id":"juliet@capulet.lit"}}"#), None);
+        assert_eq!(read(r#"{"channel":{"id":"","org.messenger_bridge.login":"abcdefghij"}}"#), None);
+    }
 }

@@ -13,8 +13,6 @@ use serde_json::{Value, json};
 pub struct Said {
     pub sender: OwnedUserId,
     pub content: Value,
-    /// `?ts=`, where it was given.
-    pub at: Option<Timestamp>,
 }
 
 pub struct Room {
@@ -83,7 +81,7 @@ impl Homeserver {
         if kind == "m.room.message"
             && let Some(room) = self.room_mut(room)
         {
-            room.said.push(Said { sender: sender.to_owned(), content: content.clone(), at });
+            room.said.push(Said { sender: sender.to_owned(), content: content.clone() });
         }
         self.queue.push_back(RoomEvent {
             room: room.to_owned(),
@@ -107,8 +105,12 @@ impl Homeserver {
 
     pub fn make_room(&mut self, creator: &UserId, state: Vec<(String, String, String)>, now: Timestamp) -> OwnedRoomId {
         let id = OwnedRoomId::try_from(format!("!r{}:h", self.number())).unwrap();
-        self.rooms.push(Room { id: id.clone(), state, members: BTreeMap::new(), said: Vec::new() });
+        self.rooms.push(Room { id: id.clone(), state: state.clone(), members: BTreeMap::new(), said: Vec::new() });
         self.member(&id, creator, creator, "join", now);
+        for (kind, key, content) in state {
+            let content: Value = serde_json::from_str(&content).unwrap();
+            self.event(&id, creator, &kind, Some(&key), &content, (now, None));
+        }
         id
     }
 

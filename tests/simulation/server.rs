@@ -41,8 +41,6 @@ struct Archived {
 
 /// What a contact got.
 pub struct Got {
-    pub conn: Conn,
-    pub id: String,
     pub body: String,
 }
 
@@ -312,7 +310,7 @@ impl Server {
         let Some(at) = self.session_of(conn) else { return };
         self.sessions[at].handled += 1;
         match stanza.name() {
-            "message" => self.relay(conn, stanza, now),
+            "message" => self.relay(stanza, now),
             "presence" if stanza.attr("to").is_none() => {
                 let there = stanza.attr("type").is_none();
                 let first = there && !self.sessions[at].available;
@@ -336,15 +334,14 @@ impl Server {
         }
     }
 
-    fn relay(&mut self, conn: Conn, stanza: &Element, now: u64) {
+    fn relay(&mut self, stanza: &Element, now: u64) {
         let to = stanza.attr("to").unwrap_or_default().to_owned();
         let Some(body) = stanza.children().find(|child| child.name() == "body").map(Element::text) else { return };
         let mut stored = stanza.clone();
         stored.set_attr(minidom::rxml::Namespace::NONE, minidom::rxml::xml_ncname!("from").to_owned(), ACCOUNT);
         self.archived(true, &to, &stored, now);
-        let id = stanza.attr("id").unwrap_or_default().to_owned();
         if let Some(contact) = self.contacts.iter_mut().find(|contact| contact.jid == to) {
-            contact.got.push(Got { conn, id, body });
+            contact.got.push(Got { body });
         }
     }
 
