@@ -1,13 +1,16 @@
 //! An XMPP server as the bridge sees it: sessions with or without stream management, an archive or none, offline
 //! storage, carbons, and the contacts at its other end.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt::Write as _};
 
 use messenger_bridge::domain::{
     BareJid, Timestamp,
     stream::{ConnectOrder, Management, StreamReport, StreamUp},
 };
-use minidom::Element;
+use minidom::{
+    Element,
+    rxml::{Namespace, NcName},
+};
 
 use super::{
     config::Config,
@@ -124,7 +127,7 @@ impl Server {
             if let Some(at) = found.filter(|at| !self.sessions[*at].dead) {
                 let session = &mut self.sessions[at];
                 session.conn = Some(conn);
-                if resume.inbound > session.sent || session.sent - resume.inbound > session.unacked.len() as u32 {
+                if resume.inbound > session.sent || (session.sent - resume.inbound) as usize > session.unacked.len() {
                     self.violations.push(format!(
                         "resumed with h={} of {}, {} kept",
                         resume.inbound,
@@ -332,7 +335,7 @@ impl Server {
         let to = stanza.attr("to").unwrap_or_default().to_owned();
         let Some(body) = stanza.children().find(|child| child.name() == "body").map(Element::text) else { return };
         let mut stored = stanza.clone();
-        stored.set_attr(minidom::rxml::Namespace::NONE, minidom::rxml::xml_ncname!("from").to_owned(), ACCOUNT);
+        stored.set_attr(Namespace::NONE, NcName::try_from("from").unwrap(), ACCOUNT);
         self.archived(true, &to, &stored, now);
         let id = stanza.attr("id").unwrap_or_default().to_owned();
         if let Some(contact) = self.contacts.iter_mut().find(|contact| contact.jid == to) {
@@ -448,7 +451,8 @@ impl Server {
         for row in rows {
             let name = if row.own { "to" } else { "from" };
             let body = row.message.children().find(|c| c.name() == "body").map(Element::text).unwrap_or_default();
-            chat.push_str(&format!("<{name} utc='{}'><body>{}</body></{name}>", wall(row.at).to_xmpp(), escape(&body)));
+            let utc = wall(row.at).to_xmpp();
+            let _ = write!(chat, "<{name} utc='{utc}'><body>{}</body></{name}>", escape(&body));
         }
         chat + "</chat>"
     }
