@@ -25,10 +25,14 @@ impl Engine {
                 return if let Outcome::Done(Receipt::Media(url)) = outcome {
                     self.bridge.photo_uploaded(&contact, hash, url)
                 } else {
-                    // The vCard is fetched again on the next connection.
                     self.bridge.ignore("photo not uploaded");
-                    let mut row = self.bridge.contact(&contact)?;
-                    row.vcard = VCardState::Unknown;
+                    // Its login may be gone by now: nothing of it may come back.
+                    let Some(mut row) = self.bridge.store.contact(&contact)? else { return Ok(()) };
+                    // The vCard is fetched again on the next connection, unless the homeserver will never take the photo.
+                    row.vcard = match outcome {
+                        Outcome::Failed(Failure::Permanent(_)) => VCardState::Fetched(row.announced_photo.clone()),
+                        _ => VCardState::Unknown,
+                    };
                     self.bridge.store.put_contact(&contact, &row)
                 };
             }

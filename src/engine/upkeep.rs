@@ -1,6 +1,6 @@
 //! What goes on beside the talk: roster and rooms at their pace, vCards, contacts' presence, typing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use minidom::Element;
 
@@ -43,7 +43,8 @@ pub(super) struct Typing {
 #[derive(Debug, Default)]
 pub(super) struct Import {
     waiting: VecDeque<BareJid>,
-    total: usize,
+    /// Those whose room is asked for and not there yet.
+    making: BTreeSet<BareJid>,
     made: usize,
     told: Option<u64>,
     running: bool,
@@ -110,6 +111,7 @@ impl Engine {
         }
         let rooms = self.bridge.settings.rooms_for_contacts;
         let mut waiting = VecDeque::new();
+        let mut making = BTreeSet::new();
         let mut vcards = VecDeque::new();
         for (contact, row) in self.bridge.store.contacts(login)? {
             if !row.on_roster {
@@ -117,13 +119,21 @@ impl Engine {
             }
             let key = contact_of(login, &contact);
             let there = if rooms {
-                self.bridge.store.portal(&key)?.is_some()
+                let portal = self.bridge.store.portal(&key)?;
+                if portal.as_ref().is_some_and(|portal| portal.room.is_none()) {
+                    making.insert(contact.clone());
+                }
+                portal.is_some()
             } else {
                 row.ghost != crate::store::contact::GhostState::None
             };
-            if row.vcard == VCardState::Unknown
-                || row.announced_photo.is_some() && row.vcard != VCardState::Fetched(row.announced_photo.clone())
-            {
+            let fetched = match &row.vcard {
+                VCardState::Unknown => false,
+                VCardState::Fetched(hash) => row.announced_photo.is_none() || row.announced_photo == *hash,
+            };
+            let asked = |pending: &super::session::Pending| matches!(&pending.question, Question::VCard { contact: asked, .. } if *asked == contact);
+            let asked = self.lives.get(login).is_some_and(|live| live.questions.values().any(asked));
+            if !fetched && !asked {
                 vcards.push_back((contact.clone(), row.announced_photo.clone()));
             }
             if !there {
@@ -132,12 +142,10 @@ impl Engine {
         }
         let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
         live.vcards = vcards;
-        let idle = live.import.waiting.is_empty();
-        let unfinished = live.import.total.saturating_sub(live.import.made);
-        live.import.total = if idle && unfinished == 0 { waiting.len() } else { live.import.made + waiting.len() };
-        if idle && unfinished == 0 {
+        if live.import.waiting.is_empty() && live.import.making.is_empty() {
             live.import.made = 0;
         }
+        live.import.making = making;
         live.import.waiting = waiting;
         self.next_vcard(login)?;
         if self.lives.get(login).is_some_and(|live| !live.import.running && !live.import.waiting.is_empty()) {
@@ -159,7 +167,9 @@ impl Engine {
         let new =
             if rooms { self.bridge.ensure_portal(&contact)? } else { self.bridge.ensure_ghost(&contact)?.is_some() };
         if !rooms || !new {
-            self.count_import(login, 1)?;
+            self.count_import(login)?;
+        } else if let Some(live) = self.lives.get_mut(login) {
+            live.import.making.insert(contact.contact);
         }
         let pace = if rooms { self.bridge.settings.room_pause } else { 50 };
         self.set_timer(pace, Timer::Import(login.clone()));
@@ -168,18 +178,18 @@ impl Engine {
 
     /// A portal's room is there.
     pub(super) fn room_made(&mut self, portal: &ContactKey) -> Result<(), StoreError> {
-        self.count_import(&portal.login, 1)
+        let Some(live) = self.lives.get_mut(&portal.login) else { return Ok(()) };
+        if live.import.making.remove(&portal.contact) { self.count_import(&portal.login) } else { Ok(()) }
     }
 
-    fn count_import(&mut self, login: &LoginId, made: usize) -> Result<(), StoreError> {
+    /// One more contact is here: tells how far it is.
+    fn count_import(&mut self, login: &LoginId) -> Result<(), StoreError> {
         let uptime = self.bridge.now.uptime;
         let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
         let import = &mut live.import;
-        if import.made >= import.total {
-            return Ok(());
-        }
-        import.made += made;
-        let (made, total) = (import.made, import.total);
+        import.made += 1;
+        let made = import.made;
+        let total = made + import.making.len() + import.waiting.len();
         let finished = made >= total;
         if !finished && import.told.is_some_and(|told| uptime.saturating_sub(told) < TELL) {
             return Ok(());
@@ -215,8 +225,12 @@ impl Engine {
         answer: Option<&Element>,
     ) -> Result<(), StoreError> {
         let mut row = self.bridge.contact(contact)?;
-        row.vcard = VCardState::Fetched(hash);
         let card = answer.map(vcard::from_xmpp);
+        // With a picture that is not shown yet the vCard is done with once that is uploaded, lest a crash lose it.
+        let uploads = matches!(card.as_ref().map(|card| &card.photo), Some(Photo::Picture { hash, .. }) if row.shown_photo.as_ref() != Some(hash));
+        if !uploads {
+            row.vcard = VCardState::Fetched(hash);
+        }
         if let Some(card) = &card {
             row.nickname.clone_from(&card.nickname);
             row.full_name.clone_from(&card.full_name);
