@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 pub struct Said {
     pub sender: OwnedUserId,
     pub content: Value,
+    /// `?ts=`, where it was given.
+    pub at: Option<Timestamp>,
 }
 
 pub struct Room {
@@ -81,7 +83,7 @@ impl Homeserver {
         if kind == "m.room.message"
             && let Some(room) = self.room_mut(room)
         {
-            room.said.push(Said { sender: sender.to_owned(), content: content.clone() });
+            room.said.push(Said { sender: sender.to_owned(), content: content.clone(), at });
         }
         self.queue.push_back(RoomEvent {
             room: room.to_owned(),
@@ -105,12 +107,8 @@ impl Homeserver {
 
     pub fn make_room(&mut self, creator: &UserId, state: Vec<(String, String, String)>, now: Timestamp) -> OwnedRoomId {
         let id = OwnedRoomId::try_from(format!("!r{}:h", self.number())).unwrap();
-        self.rooms.push(Room { id: id.clone(), state: state.clone(), members: BTreeMap::new(), said: Vec::new() });
+        self.rooms.push(Room { id: id.clone(), state, members: BTreeMap::new(), said: Vec::new() });
         self.member(&id, creator, creator, "join", now);
-        for (kind, key, content) in state {
-            let content: Value = serde_json::from_str(&content).unwrap();
-            self.event(&id, creator, &kind, Some(&key), &content, (now, None));
-        }
         id
     }
 
@@ -135,6 +133,10 @@ impl Homeserver {
             }
         }
         let id = self.make_room(&order.creator, order.state.clone(), now);
+        for (kind, key, content) in &order.state {
+            let content: Value = serde_json::from_str(content).unwrap();
+            self.event(&id, &order.creator, kind, Some(key), &content, (now, None));
+        }
         for user in &order.invite {
             self.member(&id, &order.creator, user, "invite", now);
         }

@@ -41,6 +41,8 @@ struct Archived {
 
 /// What a contact got.
 pub struct Got {
+    pub conn: Conn,
+    pub id: String,
     pub body: String,
 }
 
@@ -218,14 +220,6 @@ impl Server {
         }
     }
 
-    /// A driver that is planted to acknowledges what it has not committed.
-    pub fn acknowledge_all(&mut self, conn: Conn) {
-        if let Some(at) = self.session_of(conn) {
-            let sent = self.sessions[at].sent;
-            self.acknowledged(conn, sent);
-        }
-    }
-
     fn archived(&mut self, own: bool, with: &str, message: &Element, now: u64) -> Option<u64> {
         if !self.config.archive && !self.config.messenger {
             return None;
@@ -310,7 +304,7 @@ impl Server {
         let Some(at) = self.session_of(conn) else { return };
         self.sessions[at].handled += 1;
         match stanza.name() {
-            "message" => self.relay(stanza, now),
+            "message" => self.relay(conn, stanza, now),
             "presence" if stanza.attr("to").is_none() => {
                 let there = stanza.attr("type").is_none();
                 let first = there && !self.sessions[at].available;
@@ -334,14 +328,16 @@ impl Server {
         }
     }
 
-    fn relay(&mut self, stanza: &Element, now: u64) {
+    fn relay(&mut self, conn: Conn, stanza: &Element, now: u64) {
         let to = stanza.attr("to").unwrap_or_default().to_owned();
         let Some(body) = stanza.children().find(|child| child.name() == "body").map(Element::text) else { return };
         let mut stored = stanza.clone();
-        stored.set_attr(minidom::rxml::Namespace::NONE, minidom::rxml::xml_ncname!("from").to_owned(), ACCOUNT);
+        let name = minidom::rxml::NcName::try_from("from").unwrap();
+        stored.set_attr(minidom::rxml::Namespace::NONE, name, ACCOUNT);
         self.archived(true, &to, &stored, now);
+        let id = stanza.attr("id").unwrap_or_default().to_owned();
         if let Some(contact) = self.contacts.iter_mut().find(|contact| contact.jid == to) {
-            contact.got.push(Got { body });
+            contact.got.push(Got { conn, id, body });
         }
     }
 
@@ -456,5 +452,12 @@ impl Server {
             chat.push_str(&format!("<{name} utc='{}'><body>{}</body></{name}>", wall(row.at).to_xmpp(), escape(&body)));
         }
         chat + "</chat>"
+    }
+
+    /// When each archived message was said, by its text.
+    pub fn said_at(&self) -> impl Iterator<Item = (String, u64)> {
+        self.archive.iter().map(|row| {
+            (row.message.children().find(|c| c.name() == "body").map(Element::text).unwrap_or_default(), row.at)
+        })
     }
 }
