@@ -100,10 +100,10 @@ impl Engine {
         self.on_echo(&lane, debt, event.id.clone())
     }
 
-    /// A room that we made says whose it is: known from here on, though the answer to our request may be lost, before
-    /// anything that is said in it.
+    /// A portal's room that we have made says whose it is, before anyone else can speak in it: the answer to our request
+    /// may come later, or never.
     fn on_own_room(&mut self, event: &RoomEvent) -> Result<(), StoreError> {
-        let Some(portal) = bridge_info::read(event.content.get()) else { return Ok(()) };
+        let Some(portal) = bridge_info::portal_of(&event.content) else { return Ok(()) };
         let Some(creating) =
             self.bridge.store.portal(&portal)?.filter(|row| row.room.is_none()).and_then(|row| row.creating)
         else {

@@ -1,6 +1,7 @@
 //! What a portal is: `m.bridge` and `uk.half-shot.bridge` (MSC2346), from which the mapping can be rebuilt.
 
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
 
 use crate::{
     bridge::{Bridge, Network},
@@ -14,6 +15,22 @@ pub const DEBT: &str = "org.messenger_bridge.debt";
 /// The state key of a portal's bridge state.
 pub fn state_key(login: &Login, protocol: &str) -> String {
     format!("org.messenger_bridge://{protocol}/{}", login.id)
+}
+
+/// Which portal a room is by the content of its `m.bridge`, which only the bot's own event may tell.
+pub fn portal_of(content: &RawValue) -> Option<ContactKey> {
+    #[derive(Deserialize)]
+    struct Content {
+        channel: Channel,
+    }
+    #[derive(Deserialize)]
+    struct Channel {
+        id: String,
+        #[serde(rename = "org.messenger_bridge.login")]
+        login: String,
+    }
+    let Content { channel } = serde_json::from_str(content.get()).ok()?;
+    Some(ContactKey { login: LoginId::parse(&channel.login)?, contact: BareJid::parse(&channel.id).ok()? })
 }
 
 /// The initial state of a portal's room: (type, state key, JSON content).
@@ -44,33 +61,4 @@ pub fn state(
         .into_iter()
         .map(|kind| (kind.to_owned(), key.clone(), content.clone()))
         .collect())
-}
-
-/// Whose room a bridge state of ours names.
-pub fn read(content: &str) -> Option<ContactKey> {
-    #[derive(serde::Deserialize)]
-    struct State {
-        channel: Channel,
-    }
-    #[derive(serde::Deserialize)]
-    struct Channel {
-        id: String,
-        #[serde(rename = "org.messenger_bridge.login")]
-        login: String,
-    }
-    let State { channel } = serde_json::from_str(content).ok()?;
-    Some(ContactKey { login: LoginId::parse(&channel.login)?, contact: BareJid::parse(&channel.id).ok()? })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_state_of_another_bridge_names_nobody() {
-        let ours = r#"{"channel":{"id":"juliet@capulet.lit","org.messenger_bridge.login":"abcdefghij"}}"#;
-        assert_eq!(read(ours).map(|key| key.contact.to_string()).as_deref(), Some("juliet@capulet.lit"));
-        assert_eq!(read(r#"{"channel":{"id":"juliet@capulet.lit"}}"#), None);
-        assert_eq!(read(r#"{"channel":{"id":"","org.messenger_bridge.login":"abcdefghij"}}"#), None);
-    }
 }

@@ -194,6 +194,12 @@ impl Stage {
         self.bind = true;
     }
 
+    /// The connection is lost, and no time has passed to make a new one.
+    pub fn hush(&mut self) {
+        let stream = self.stream.take().unwrap();
+        self.play(Input::Stream { stream, report: StreamReport::Down(StreamEnd::Lost { detail: "cut".to_owned() }) });
+    }
+
     /// Plays one input, and all that follows from it at once.
     pub fn play(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);

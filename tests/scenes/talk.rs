@@ -242,3 +242,18 @@ fn a_stranger_gets_a_room_at_the_first_message() {
         (Some("xmpp"), Some("tybalt@capulet.lit"))
     );
 }
+
+/// More than may be on its way at once: each windowful is confirmed by a ping, and the next goes out.
+#[test]
+fn many_waiting_messages_all_go_out_without_stream_management() {
+    let mut stage = Stage::messenger("<item jid='juliet@messenger.live.com' subscription='both'/>");
+    let room = stage.room("juliet@messenger.live.com");
+    stage.hush();
+    for number in 0..300 {
+        stage.says(&room, &number.to_string());
+    }
+    assert!(stage.texts_to("juliet@messenger.live.com").is_empty());
+    stage.pass(10_000);
+    let sent = stage.texts_to("juliet@messenger.live.com");
+    assert_eq!(sent, (0..300).map(|number| number.to_string()).collect::<Vec<_>>());
+}

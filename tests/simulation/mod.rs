@@ -4,7 +4,7 @@
 //!
 //! `SIM_SEEDS=50000` tries more seeds than the usual, `SIM_SEED=17` plays one and tells its story, whose length
 //! `SIM_LINES=2000` sets.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::format_push_string)]
 
 mod check;
 mod config;

@@ -1,16 +1,13 @@
 //! An XMPP server as the bridge sees it: sessions with or without stream management, an archive or none, offline
 //! storage, carbons, and the contacts at its other end.
 
-use std::{collections::VecDeque, fmt::Write as _};
+use std::collections::VecDeque;
 
 use messenger_bridge::domain::{
     BareJid, Timestamp,
     stream::{ConnectOrder, Management, StreamReport, StreamUp},
 };
-use minidom::{
-    Element,
-    rxml::{Namespace, NcName},
-};
+use minidom::Element;
 
 use super::{
     config::Config,
@@ -127,7 +124,7 @@ impl Server {
             if let Some(at) = found.filter(|at| !self.sessions[*at].dead) {
                 let session = &mut self.sessions[at];
                 session.conn = Some(conn);
-                if resume.inbound > session.sent || (session.sent - resume.inbound) as usize > session.unacked.len() {
+                if resume.inbound > session.sent || session.sent - resume.inbound > session.unacked.len() as u32 {
                     self.violations.push(format!(
                         "resumed with h={} of {}, {} kept",
                         resume.inbound,
@@ -335,7 +332,8 @@ impl Server {
         let to = stanza.attr("to").unwrap_or_default().to_owned();
         let Some(body) = stanza.children().find(|child| child.name() == "body").map(Element::text) else { return };
         let mut stored = stanza.clone();
-        stored.set_attr(Namespace::NONE, NcName::try_from("from").unwrap(), ACCOUNT);
+        let name = minidom::rxml::NcName::try_from("from").unwrap();
+        stored.set_attr(minidom::rxml::Namespace::NONE, name, ACCOUNT);
         self.archived(true, &to, &stored, now);
         let id = stanza.attr("id").unwrap_or_default().to_owned();
         if let Some(contact) = self.contacts.iter_mut().find(|contact| contact.jid == to) {
@@ -451,8 +449,7 @@ impl Server {
         for row in rows {
             let name = if row.own { "to" } else { "from" };
             let body = row.message.children().find(|c| c.name() == "body").map(Element::text).unwrap_or_default();
-            let utc = wall(row.at).to_xmpp();
-            let _ = write!(chat, "<{name} utc='{utc}'><body>{}</body></{name}>", escape(&body));
+            chat.push_str(&format!("<{name} utc='{}'><body>{}</body></{name}>", wall(row.at).to_xmpp(), escape(&body)));
         }
         chat + "</chat>"
     }

@@ -157,10 +157,10 @@ impl World {
             }
             StreamOrder::Send(stanzas) => {
                 for stanza in stanzas {
-                    self.send(conn, Event::ToServer(conn, stanza));
+                    self.send_to_server(conn, Event::ToServer(conn, stanza));
                 }
             }
-            StreamOrder::Ack(h) => self.send(conn, Event::AckToServer(conn, h)),
+            StreamOrder::Ack(h) => self.send_to_server(conn, Event::AckToServer(conn, h)),
             StreamOrder::Close | StreamOrder::Suspend => {
                 let ends = matches!(order, StreamOrder::Close);
                 self.conns.remove(&conn);
@@ -169,7 +169,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, conn: Conn, event: Event) {
+    fn send_to_server(&mut self, conn: Conn, event: Event) {
         let late = self.now + self.random.between(1, 150);
         if let Some((last, _)) = self.conns.get_mut(&conn) {
             *last = late.max(*last);
@@ -230,7 +230,7 @@ impl World {
                 && let MatrixCall::Send { txn, .. } = &mut call
             {
                 self.next += 1;
-                *txn = format!("{txn}-{}", self.next);
+                txn.push_str(&format!("-{}", self.next));
             }
             self.log(|| format!("homeserver does {call:?}").chars().take(300).collect());
             let outcome = self.hs.call(&call, wall(self.now));
