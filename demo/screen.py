@@ -95,7 +95,7 @@ class Screen:
         left, right = self.sides()
         self.line()
         heads = pad("Matrix (Element)", left), pad("Messenger", right)
-        self.line(f"{self.paint(heads[0], BOLD, BLUE)} {'':3} {self.paint(heads[1], BOLD, MAGENTA)}")
+        self.line(f"{self.paint(heads[0], BOLD, BLUE)} {'':3} {self.paint(heads[1].rstrip(), BOLD, MAGENTA)}")
         self.line(self.paint(self.rule * self.width, DIM))
 
     def sides(self):
@@ -105,6 +105,8 @@ class Screen:
     def row(self, left=None, arrow="", right=None, note=""):
         """One happening. `left` and `right` are (who, what) or nothing; `note` stands at the end of the right side."""
         widths = self.sides()
+        if right is None and not arrow:
+            widths = self.width, 0
         cells = [self.cell(side, width) for side, width in zip((left, right), widths)]
         if note:
             spare = widths[1] - columns_of(cells[1][-1][0]) - columns_of(note)
@@ -129,7 +131,7 @@ class Screen:
         name = pad(who[:NAME], NAME)
         colour = {"You": GREEN, "Bot": CYAN}.get(who, YELLOW)
         lines = []
-        for index, text in enumerate(wrap(what.lstrip("*"), width - NAME - 1)):
+        for index, text in enumerate(wrap(what.removeprefix("*").expandtabs(4), width - NAME - 1)):
             head = name if index == 0 else " " * NAME
             painted = self.paint(text, DIM) if quiet else text
             lines.append((f"{head} {text}", f"{self.paint(head, BOLD, colour)} {painted}"))

@@ -275,7 +275,7 @@ class Story:
         await self.on_messenger(
             lambda event: event["event"] == "message" and event["to"] == self.jids[name] and event["text"] == expected,
             f"{name} gets {text!r}", since)
-        shown = f"*You {text}" if kind == "m.emote" else text
+        shown = f"* {text}" if kind == "m.emote" else text
         self.screen.row(("You", shown), self.screen.to, (name, "*gets it"), self.took(began))
 
     async def hear(self, name, text):
@@ -283,7 +283,7 @@ class Story:
         since, began = self.person.watch.mark, time.monotonic()
         await self.messenger.ask("say", **{"from": self.jids[name]}, to=self.ready["account"]["jid"], text=text)
         event = await self.arrives(name, text, since)
-        shown = f"*{name} {event['content']['body']}" if text.startswith("/me ") else text
+        shown = f"* {event['content']['body']}" if text.startswith("/me ") else text
         self.screen.row((name, shown), self.screen.fro, (name, "*writes"), self.took(began))
 
     async def arrives(self, name, text, since):
@@ -384,5 +384,5 @@ class Story:
             self.screen.row(None, "", ("Service", f"*{event['event'].replace('-', ' ')}: {event['account']}"))
 
 
-def shorten(text, limit=400):
+def shorten(text, limit=1000):
     return text if len(text) <= limit else text[:limit] + "…"
