@@ -6,7 +6,6 @@ Colour and redrawing only on a terminal, arrows only where the encoding has them
 import os
 import shutil
 import sys
-import time
 import unicodedata
 
 BOLD, DIM, RED, GREEN, YELLOW, BLUE, MAGENTA, CYAN = "1", "2", "31", "32", "33", "34", "35", "36"
@@ -56,22 +55,33 @@ class Screen:
             out.reconfigure(errors="replace")
             self.good, self.bad, self.to, self.fro, self.rule, self.dots = "ok", "XX", "-->", "<--", "-", "..."
         self.width = max(80, min(118, shutil.get_terminal_size((100, 24)).columns)) - 2 * len(MARGIN)
-        self.began = time.monotonic()
         self.pending = None
+        self.gone = lambda: None  # called when nobody is left to read
 
     def paint(self, text, *codes):
         return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if self.colours and codes and text else text
 
+    def write(self, text):
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except OSError:
+            # A closed terminal or pipe. What is still said is said to nobody.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.out.fileno())
+            self.gone()
+
     def line(self, text=""):
-        if self.pending:
-            self.out.write("\r\x1b[K")
-        self.out.write(f"{MARGIN}{text}\n" if text else "\n")
+        self.clear()
+        self.write(f"{MARGIN}{text}\n" if text else "\n")
         self.redraw()
+
+    def clear(self):
+        if self.pending:
+            self.write("\r\x1b[K")
 
     def redraw(self):
         if self.pending:
-            self.out.write(f"{MARGIN}{self.paint(self.dots, DIM)}  {self.paint(self.pending, DIM)}")
-        self.out.flush()
+            self.write(f"{MARGIN}{self.paint(self.dots, DIM)}  {self.paint(self.pending, DIM)}")
 
     def title(self, text):
         self.line()
@@ -83,10 +93,13 @@ class Screen:
             self.pending = text[: self.width - 8]
             self.redraw()
 
+    def settle(self):
+        """The step under way is over, without a word."""
+        self.clear()
+        self.pending = None
+
     def end(self, text, seconds, passed=True):
-        if self.pending:
-            self.out.write("\r\x1b[K")
-            self.pending = None
+        self.settle()
         mark = self.paint(self.good, GREEN) if passed else self.paint(self.bad, RED, BOLD)
         self.line(f"{mark}  {pad(text, self.width - 14)}{self.paint(f'{seconds:7.1f} s', DIM)}")
 
