@@ -35,7 +35,13 @@ impl Engine {
         };
         let Some(lane) = self.requests.remove(&id) else { return Ok(()) };
         let Some(debt) = self.bridge.store.debt(&lane, id)? else {
-            // Its echo has paid it, or its login is gone.
+            // Its echo has paid it, or its login is gone: then nobody is left for a room that was still made.
+            if let Outcome::Done(Receipt::Room(room)) = outcome
+                && self.bridge.store.room(&room)?.is_none()
+            {
+                let user = self.bridge.homeserver.bot.clone();
+                self.bridge.owe(Lane::Management(user.clone()), Effect::LeaveRoom { room, user })?;
+            }
             self.bridge.outbox.wake(&lane);
             return Ok(());
         };

@@ -11,14 +11,14 @@ use crate::{
         LoginId, Output, Ticket,
         address::parse_ghost_localpart,
         effect::{ContactKey, Effect, Lane, Outgoing, Sender},
-        input::{EphemeralEvent, RoomEvent},
+        input::{EphemeralEvent, Receipt, RoomEvent},
     },
     store::{
         StoreError,
         portal::{Membership, Room},
     },
     translate::{
-        failure,
+        bridge_info, failure,
         message::{self, Untranslatable},
         stable_id,
         stanza::to_xml,
@@ -87,6 +87,9 @@ impl Engine {
 
     /// Our own events come back: their mark names the debt that they pay.
     fn on_own_event(&mut self, event: &RoomEvent) -> Result<(), StoreError> {
+        if event.kind == "m.bridge" && event.sender == self.bridge.homeserver.bot {
+            return self.on_own_room(event);
+        }
         let Ok(Marked { debt: Some(mark) }) = serde_json::from_str(event.content.get()) else { return Ok(()) };
         let Some(debt) = self.bridge.debt_of_wire_id(&mark) else { return Ok(()) };
         let lane = match self.bridge.store.room(&event.room)? {
@@ -95,6 +98,21 @@ impl Engine {
             None => return Ok(()),
         };
         self.on_echo(&lane, debt, event.id.clone())
+    }
+
+    /// A portal's room that we have made says whose it is, before anyone else can speak in it: the answer to our request
+    /// may come later, or never.
+    fn on_own_room(&mut self, event: &RoomEvent) -> Result<(), StoreError> {
+        let Some(portal) = bridge_info::portal_of(&event.content) else { return Ok(()) };
+        let Some(creating) =
+            self.bridge.store.portal(&portal)?.filter(|row| row.room.is_none()).and_then(|row| row.creating)
+        else {
+            return Ok(());
+        };
+        match self.bridge.store.debt(&Lane::ToMatrix(portal), creating)? {
+            Some(debt) => self.paid(&debt, Receipt::Room(event.room.clone())),
+            None => Ok(()),
+        }
     }
 
     fn on_member(&mut self, event: &RoomEvent) -> Result<(), StoreError> {

@@ -6,9 +6,9 @@ use super::Engine;
 use crate::{
     bridge::{ghost::contact_of, question::Question},
     domain::{
-        BareJid, LoginId, StreamId, Timestamp,
+        BareJid, DebtId, LoginId, StreamId, Timestamp,
         capability::Archive,
-        effect::{ContactKey, Sender},
+        effect::{ContactKey, Lane, Sender},
     },
     store::{
         StoreError,
@@ -157,12 +157,20 @@ impl Engine {
         if message::from_xmpp(&mut stanza.clone()).is_none() {
             return Ok(());
         }
-        // A stamp from the future is someone's wrong clock.
-        let at = delay.filter(|_| source == Source::Offline).map_or(arrival.at, |at| at.min(self.bridge.now.wall));
+        let at = delay.filter(|_| source == Source::Offline).unwrap_or(arrival.at);
+        let archive_id = || arrival.archive_id.clone();
+        if own
+            && let Some((id, debt)) =
+                stanza.id.clone().and_then(|id| Some((id.clone(), self.bridge.debt_of_wire_id(&id)?)))
+        {
+            // It shows nothing, so it waits for nothing; what pays a debt must be known before the lane goes on.
+            let archive_id = archive_id().or_else(|| stable_id::take_archive_id(&mut stanza, account));
+            return self.on_own_archived(&contact, &id, debt, source, archive_id.as_deref());
+        }
         if self.must_wait(&contact, source)? {
             return self.hold(login, arrival, source, at);
         }
-        let archive_id = arrival.archive_id.clone().or_else(|| stable_id::take_archive_id(&mut stanza, account));
+        let archive_id = archive_id().or_else(|| stable_id::take_archive_id(&mut stanza, account));
         self.take_in(&contact, own, &mut stanza, &Known { source, at, archive_id, waited: arrival.waited })
     }
 
@@ -202,6 +210,11 @@ impl Engine {
     /// Lets go of what was held for history that is in now: what the server had kept first, by its stamps, then the rest as
     /// it came.
     pub(super) fn release_held(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        self.release_held_of(login, |_, _| true)
+    }
+
+    /// The same for those that fit, by what is held and with whom it was said.
+    fn release_held_of(&mut self, login: &LoginId, fits: impl Fn(&Held, &BareJid) -> bool) -> Result<(), StoreError> {
         let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
         let Some(account) = live.account.clone().filter(|_| live.held > 0) else { return Ok(()) };
         let mut held = self.bridge.store.held(login)?;
@@ -216,6 +229,11 @@ impl Engine {
                 self.bridge.ignore("held message that cannot be read again");
                 continue;
             };
+            let stanza = Stanza::read(&element);
+            let from = stanza.from.as_ref().filter(|from| from.bare != account);
+            if !from.or(stanza.to.as_ref()).is_some_and(|with| fits(&held, &with.bare)) {
+                continue;
+            }
             // What must still wait is held anew, behind the rest, in the same order.
             self.bridge.store.release(login, number);
             if let Some(live) = self.lives.get_mut(login) {
@@ -247,21 +265,6 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let Known { source, at, ref archive_id, waited } = *known;
         let archived = archive_id.as_deref().map(stable_id::archived);
-        if own
-            && let Some(id) = stanza.id.clone()
-            && let Some(debt) = self.bridge.debt_of_wire_id(&id)
-        {
-            // We sent it: the server has it, whatever became of our stream.
-            let event = self.bridge.store.event_of(contact, &stable_id::sent(&id))?;
-            let lane = crate::domain::effect::Lane::ToXmpp(contact.clone());
-            if let Some(debt) = self.bridge.store.debt(&lane, debt)? {
-                self.settle(&debt)?;
-            }
-            if let (Some(name), Some(event)) = (&archived, event) {
-                self.bridge.store.bind(contact, name, Some(&event))?;
-            }
-            return self.advance_archive(&contact.login, source, archive_id.as_deref());
-        }
         let Some(message) = message::from_xmpp(stanza) else { return Ok(()) };
         let theirs = |archived| stanza.id.as_deref().map(|id| stable_id::theirs(id, &message.text, archived));
         let seen = match &archived {
@@ -294,6 +297,25 @@ impl Engine {
         self.advance_archive(&contact.login, source, archive_id.as_deref())
     }
 
+    /// We sent it: the server has it, whatever became of our stream.
+    fn on_own_archived(
+        &mut self,
+        contact: &ContactKey,
+        id: &str,
+        debt: DebtId,
+        source: Source,
+        archive_id: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let event = self.bridge.store.event_of(contact, &stable_id::sent(id))?;
+        if let Some(debt) = self.bridge.store.debt(&Lane::ToXmpp(contact.clone()), debt)? {
+            self.settle(&debt)?;
+        }
+        if let (Some(archive_id), Some(event)) = (archive_id, event) {
+            self.bridge.store.bind(contact, &stable_id::archived(archive_id), Some(&event))?;
+        }
+        self.advance_archive(&contact.login, source, archive_id)
+    }
+
     fn show_message(
         &mut self,
         contact: &ContactKey,
@@ -306,6 +328,8 @@ impl Engine {
             (true, Some(account)) => account,
             _ => contact.contact.clone(),
         };
+        // A stamp from the future is someone's wrong clock; it is still what tells messages without ids apart.
+        let at = at.map(|at| at.min(self.bridge.now.wall));
         self.bridge.owe_event(contact, Sender::Ghost(sender), message::to_matrix(message), at, binds)
     }
 
@@ -416,12 +440,17 @@ impl Engine {
     /// known one answers for one of the archive's, so that two equal messages stay two.
     pub(super) fn on_recent(&mut self, contact: &ContactKey, recent: Vec<Recent>) -> Result<(), StoreError> {
         self.history_done(contact)?;
+        if let Some(first) = recent.first() {
+            // What was kept from before the archive's last messages comes before them.
+            let first = Timestamp(first.at.0.saturating_sub(SAME));
+            self.release_held_of(&contact.login, |held, with| held.at < first && with == &contact.contact)?;
+        }
         let mut known = self.bridge.store.portal(contact)?.map(|portal| portal.recent).unwrap_or_default();
         for item in recent {
             let text = stable_id::text_hash(&item.message.text);
-            let same = |said: &Said| said.own == item.own && said.text == text && said.at.since(item.at).abs() <= SAME;
-            if let Some(at) = known.iter().position(same) {
-                known.swap_remove(at);
+            let fits = |said: &Said| said.own == item.own && said.text == text;
+            if let Some(place) = nearest(&known, item.at, fits) {
+                known.remove(place);
                 continue;
             }
             self.remember_said(contact, item.own, &item.message.text, item.at, Source::Archive)?;
@@ -445,10 +474,10 @@ impl Engine {
         }
         let Some(mut portal) = self.bridge.store.portal(contact)? else { return Ok(false) };
         let text = stable_id::text_hash(text);
-        let same = |said: &&mut Said| {
-            said.from == Source::Archive && said.own == own && said.text == text && said.at.since(at).abs() <= SAME
+        let fits = |said: &Said| said.from == Source::Archive && said.own == own && said.text == text;
+        let Some(said) = nearest(&portal.recent, at, fits).and_then(|place| portal.recent.get_mut(place)) else {
+            return Ok(false);
         };
-        let Some(said) = portal.recent.iter_mut().find(same) else { return Ok(false) };
         said.from = source;
         self.bridge.store.put_portal(contact, &portal)?;
         Ok(true)
@@ -525,3 +554,10 @@ impl Engine {
 
 /// Two times of the same message, on a network whose messages have no ids, differ by no more than this, in milliseconds.
 const SAME: i64 = 2_000;
+
+/// Of what was said and fits, the one nearest in time: what was sent anew after a cut stands there more than once.
+fn nearest(said: &[Said], at: Timestamp, fits: impl Fn(&Said) -> bool) -> Option<usize> {
+    let apart = |said: &Said| said.at.since(at).abs();
+    let places = (0..said.len()).filter(|place| fits(&said[*place]) && apart(&said[*place]) <= SAME);
+    places.min_by_key(|place| apart(&said[*place]))
+}

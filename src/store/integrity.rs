@@ -12,10 +12,15 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::{thread, time::Duration};
 
 use sha2::{Digest, Sha256};
 
 use super::backend::StoreError;
+
+/// How often a lock that is held is asked for again, and how long between.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
 /// The newest format of a store's files that this program knows.
 pub const FORMAT: u32 = 1;
@@ -48,10 +53,18 @@ pub fn lock_directory(path: &Path) -> Result<File, StoreError> {
         _ => {}
     }
     let directory = File::open(path).map_err(StoreError::io("opening the store's directory"))?;
-    match directory.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { path: path.to_owned() }),
-        Err(TryLockError::Error(error)) => return Err(StoreError::io("locking the store's directory")(error)),
+    // A process that is just ending, or a child that has not yet become another program, may hold the lock for an instant.
+    let mut tries = LOCK_TRIES;
+    loop {
+        match directory.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if tries > 0 => {
+                tries -= 1;
+                thread::sleep(LOCK_PAUSE);
+            }
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { path: path.to_owned() }),
+            Err(TryLockError::Error(error)) => return Err(StoreError::io("locking the store's directory")(error)),
+        }
     }
     set_mode(path, 0o700)?;
     Ok(directory)

@@ -1,10 +1,11 @@
 //! What a portal is: `m.bridge` and `uk.half-shot.bridge` (MSC2346), from which the mapping can be rebuilt.
 
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
 
 use crate::{
     bridge::{Bridge, Network},
-    domain::effect::ContactKey,
+    domain::{BareJid, LoginId, effect::ContactKey},
     store::{StoreError, login::Login},
 };
 
@@ -14,6 +15,22 @@ pub const DEBT: &str = "org.messenger_bridge.debt";
 /// The state key of a portal's bridge state.
 pub fn state_key(login: &Login, protocol: &str) -> String {
     format!("org.messenger_bridge://{protocol}/{}", login.id)
+}
+
+/// Which portal a room is by the content of its `m.bridge`, which only the bot's own event may tell.
+pub fn portal_of(content: &RawValue) -> Option<ContactKey> {
+    #[derive(Deserialize)]
+    struct Content {
+        channel: Channel,
+    }
+    #[derive(Deserialize)]
+    struct Channel {
+        id: String,
+        #[serde(rename = "org.messenger_bridge.login")]
+        login: String,
+    }
+    let Content { channel } = serde_json::from_str(content.get()).ok()?;
+    Some(ContactKey { login: LoginId::parse(&channel.login)?, contact: BareJid::parse(&channel.id).ok()? })
 }
 
 /// The initial state of a portal's room: (type, state key, JSON content).

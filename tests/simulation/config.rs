@@ -1,49 +1,57 @@
-//! What kind of XMPP server a world has.
+//! What kind of world a seed makes.
 
-/// The abilities of the server, which decide what can be promised.
+use super::random::Random;
+
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// It keeps an archive with ids (XEP-0313).
+    /// XEP-0313, with stable ids.
     pub archive: bool,
-    /// It has stream management (XEP-0198).
+    /// XEP-0198.
     pub sm: bool,
-    /// It is the Messenger service: an archive of ten without ids, no stream management.
+    /// The Messenger service: an archive of the last ten messages without ids, nothing else.
     pub messenger: bool,
-    /// It keeps messages for people who are away.
-    pub keeps_offline: bool,
-    /// A refused resumption says how many stanzas were handled.
+    /// A failed resumption says how much the server had handled.
     pub says_h: bool,
-    /// Carbons carry the archive's id.
+    /// Messages for an absent account are kept, with their stamp.
+    pub keeps_offline: bool,
+    /// Carbons of what the account sent carry the archive's id.
     pub carbon_ids: bool,
+    /// Rooms are made for every contact.
+    pub rooms: bool,
 }
 
 impl Config {
-    /// The worlds that seeds go through in turn.
-    pub const ALL: [Self; 5] = [
-        Self { archive: true, sm: true, messenger: false, keeps_offline: true, says_h: false, carbon_ids: true },
-        Self { archive: true, sm: false, messenger: false, keeps_offline: true, says_h: false, carbon_ids: false },
-        Self { archive: false, sm: true, messenger: false, keeps_offline: true, says_h: true, carbon_ids: false },
-        Self { archive: true, sm: true, messenger: false, keeps_offline: false, says_h: true, carbon_ids: false },
-        Self { archive: false, sm: false, messenger: true, keeps_offline: true, says_h: false, carbon_ids: false },
-    ];
-
-    /// Can every message be promised exactly once?
-    pub fn exact(self) -> bool {
-        self.archive || self.sm
+    /// Five kinds of network in turn, the rest by chance.
+    pub fn of(seed: u64, random: &mut Random) -> Self {
+        let (archive, sm, messenger) = match seed % 5 {
+            0 => (true, true, false),
+            1 => (true, false, false),
+            2 => (false, true, false),
+            3 => (false, false, false),
+            _ => (false, false, true),
+        };
+        Self {
+            archive,
+            sm,
+            messenger,
+            says_h: random.chance(70),
+            keeps_offline: !archive || random.chance(50),
+            carbon_ids: random.chance(50),
+            rooms: random.chance(70),
+        }
     }
 }
 
-/// A mistake of the driver's that the simulation has to find: what a bridge without the design would do.
+/// A fault that is built into the world's shells, to show that the checks would see it in the bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plant {
-    /// None.
-    Nothing,
-    /// Which transactions were handled is forgotten in a crash.
-    IdsInMemory,
-    /// A transaction is answered before its commit.
+pub enum Planted {
+    None,
+    /// The numbers that ids are made of, and the transactions that were handled, are forgotten at a crash.
+    IdsOnlyInMemory,
+    /// The homeserver's transaction is answered before the commit.
     AnswerBeforeCommit,
-    /// Stanzas are acknowledged before their commit.
+    /// The stanza is acknowledged before the commit.
     AckBeforeCommit,
-    /// A request that is tried again has another transaction id.
-    FreshTxn,
+    /// Each try of a request has a transaction id of its own.
+    FreshTransactionId,
 }

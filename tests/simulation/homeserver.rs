@@ -133,6 +133,10 @@ impl Homeserver {
             }
         }
         let id = self.make_room(&order.creator, order.state.clone(), now);
+        for (kind, key, content) in &order.state {
+            let content: Value = serde_json::from_str(content).unwrap();
+            self.event(&id, &order.creator, kind, Some(key), &content, (now, None));
+        }
         for user in &order.invite {
             self.member(&id, &order.creator, user, "invite", now);
         }

@@ -220,14 +220,6 @@ impl Server {
         }
     }
 
-    /// A driver that is planted to acknowledges what it has not committed.
-    pub fn acknowledge_all(&mut self, conn: Conn) {
-        if let Some(at) = self.session_of(conn) {
-            let sent = self.sessions[at].sent;
-            self.acknowledged(conn, sent);
-        }
-    }
-
     fn archived(&mut self, own: bool, with: &str, message: &Element, now: u64) -> Option<u64> {
         if !self.config.archive && !self.config.messenger {
             return None;
@@ -340,7 +332,8 @@ impl Server {
         let to = stanza.attr("to").unwrap_or_default().to_owned();
         let Some(body) = stanza.children().find(|child| child.name() == "body").map(Element::text) else { return };
         let mut stored = stanza.clone();
-        stored.set_attr(minidom::rxml::Namespace::NONE, minidom::rxml::xml_ncname!("from").to_owned(), ACCOUNT);
+        let name = minidom::rxml::NcName::try_from("from").unwrap();
+        stored.set_attr(minidom::rxml::Namespace::NONE, name, ACCOUNT);
         self.archived(true, &to, &stored, now);
         let id = stanza.attr("id").unwrap_or_default().to_owned();
         if let Some(contact) = self.contacts.iter_mut().find(|contact| contact.jid == to) {
@@ -459,5 +452,12 @@ impl Server {
             chat.push_str(&format!("<{name} utc='{}'><body>{}</body></{name}>", wall(row.at).to_xmpp(), escape(&body)));
         }
         chat + "</chat>"
+    }
+
+    /// When each archived message was said, by its text.
+    pub fn said_at(&self) -> impl Iterator<Item = (String, u64)> {
+        self.archive.iter().map(|row| {
+            (row.message.children().find(|c| c.name() == "body").map(Element::text).unwrap_or_default(), row.at)
+        })
     }
 }

@@ -1,0 +1,122 @@
+//! The reference: what must have come of what everyone said.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    server::show_of,
+    world::{World, wall},
+};
+
+/// Everything in order, nothing twice; `must` says what may not be missing.
+fn compare(what: &str, said: &[String], came: &[String], must: impl Fn(&str) -> bool) -> Result<(), String> {
+    let fail = |why: &str| Err(format!("{what}: {why}\n  said {said:?}\n  came {came:?}"));
+    let place: HashMap<&String, usize> = said.iter().enumerate().map(|(n, body)| (body, n)).collect();
+    let mut last = None;
+    for body in came {
+        let Some(now) = place.get(body) else { return fail("nobody said that") };
+        if last.is_some_and(|last| *now <= last) {
+            return fail(&format!("twice or out of order: {body}"));
+        }
+        last = Some(*now);
+    }
+    let came: HashSet<&String> = came.iter().collect();
+    match said.iter().find(|body| must(body) && !came.contains(body)) {
+        Some(body) => fail(&format!("missing: {body}")),
+        None => Ok(()),
+    }
+}
+
+impl World {
+    pub fn check(&self) -> Result<(), String> {
+        if let Some(violation) = self.hs.violations.iter().chain(&self.server.violations).next() {
+            return Err(violation.clone());
+        }
+        let times: HashMap<String, u64> = self.server.said_at().collect();
+        let committed: HashSet<&String> = self.committed.iter().collect();
+        for contact in 0..self.server.contacts.len() {
+            self.check_room(contact, &times, &committed)?;
+            self.check_contact(contact)?;
+        }
+        Ok(())
+    }
+
+    fn check_room(
+        &self,
+        contact: usize,
+        times: &HashMap<String, u64>,
+        committed: &HashSet<&String>,
+    ) -> Result<(), String> {
+        let jid = &self.server.contacts[contact].jid;
+        let rooms: Vec<_> = self.hs.rooms.iter().filter(|room| room.channel().as_ref() == Some(jid)).collect();
+        if rooms.len() > 1 {
+            return Err(format!("{} rooms for {jid}", rooms.len()));
+        }
+        let escaped = jid.replace('@', "=40");
+        let mut theirs = Vec::new();
+        let mut own = Vec::new();
+        for said in rooms.iter().flat_map(|room| &room.said) {
+            let body = said.content["body"].as_str().unwrap_or_default().to_owned();
+            if said.sender.localpart().ends_with(&format!("_{escaped}")) {
+                if let (Some(at), Some(when)) = (said.at, times.get(&body))
+                    && at != wall(*when)
+                    && !self.config.keeps_offline
+                {
+                    return Err(format!("{body} at {at:?}, was said at {:?}", wall(*when)));
+                }
+                theirs.push(body);
+            } else if said.sender.localpart().ends_with("_me=40x.test") {
+                own.push(body);
+            }
+        }
+        // With an archive all must come; with stream management all that the contact says; else what was committed.
+        let all = self.config.archive;
+        let there = !rooms.is_empty() || self.contact_said[contact].iter().any(|body| committed.contains(body));
+        let config = self.config;
+        compare(&format!("{jid} to Matrix"), &self.contact_said[contact], &theirs, |body| {
+            committed.contains(&body.to_owned()) || (all && there) || (config.sm && config.keeps_offline)
+        })?;
+        compare(&format!("the other device to {jid}"), &self.device_said[contact], &own, |body| {
+            committed.contains(&body.to_owned()) || all
+        })?;
+        self.check_presence(contact, !rooms.is_empty())
+    }
+
+    fn check_presence(&self, contact: usize, there: bool) -> Result<(), String> {
+        let contact = &self.server.contacts[contact];
+        let ghost = format!("_{}", contact.jid.replace('@', "=40"));
+        let shown = self.shown.iter().find(|(user, _)| user.localpart().ends_with(&ghost)).map(|(_, shown)| shown);
+        let wanted = match show_of(contact.show) {
+            ("", true) => "online",
+            (_, true) => "unavailable",
+            (_, false) => "offline",
+        };
+        let shown = shown.map_or("offline", String::as_str);
+        if contact.on_roster && there && shown != wanted {
+            return Err(format!("{} is {wanted}, but shown {shown}", contact.jid));
+        }
+        Ok(())
+    }
+
+    fn check_contact(&self, contact: usize) -> Result<(), String> {
+        let contact_row = &self.server.contacts[contact];
+        let said = &self.phone_said[contact];
+        let strict = self.config.archive || (self.config.sm && self.config.says_h);
+        let mut first: Vec<String> = Vec::new();
+        let mut seen: HashMap<&str, (&str, super::world::Conn)> = HashMap::new();
+        for got in &contact_row.got {
+            match seen.get(got.body.as_str()) {
+                None => {
+                    seen.insert(&got.body, (&got.id, got.conn));
+                    first.push(got.body.clone());
+                }
+                Some((id, conn)) => {
+                    if strict || *id != got.id || *conn == got.conn {
+                        return Err(format!("{} got twice: {}", contact_row.jid, got.body));
+                    }
+                    seen.insert(&got.body, (&got.id, got.conn));
+                }
+            }
+        }
+        compare(&format!("Matrix to {}", contact_row.jid), said, &first, |_| true)
+    }
+}
