@@ -75,7 +75,7 @@ async def run(once, patience, screen):
     code = 0
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60), auto_decompress=True) as http:
         story = Story(screen, http, FOLDER, patience)
-        stop = asyncio.current_task().cancel
+        stop = screen.gone = asyncio.current_task().cancel
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stop)
         try:
@@ -94,8 +94,7 @@ async def run(once, patience, screen):
         finally:
             screen.begin("stopping everything")
             await clean_up(story)
-            screen.pending = None
-            screen.out.write("\r\x1b[K" if screen.tty else "")
+            screen.settle()
     if code != 1:
         shutil.rmtree(FOLDER, ignore_errors=True)
     return code

@@ -6,7 +6,6 @@ Colour and redrawing only on a terminal, arrows only where the encoding has them
 import os
 import shutil
 import sys
-import time
 import unicodedata
 
 BOLD, DIM, RED, GREEN, YELLOW, BLUE, MAGENTA, CYAN = "1", "2", "31", "32", "33", "34", "35", "36"
@@ -56,22 +55,33 @@ class Screen:
             out.reconfigure(errors="replace")
             self.good, self.bad, self.to, self.fro, self.rule, self.dots = "ok", "XX", "-->", "<--", "-", "..."
         self.width = max(80, min(118, shutil.get_terminal_size((100, 24)).columns)) - 2 * len(MARGIN)
-        self.began = time.monotonic()
         self.pending = None
+        self.gone = lambda: None  # called when nobody is left to read
 
     def paint(self, text, *codes):
         return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if self.colours and codes and text else text
 
+    def write(self, text):
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except OSError:
+            # A closed terminal or pipe. What is still said is said to nobody.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.out.fileno())
+            self.gone()
+
     def line(self, text=""):
-        if self.pending:
-            self.out.write("\r\x1b[K")
-        self.out.write(f"{MARGIN}{text}\n" if text else "\n")
+        self.clear()
+        self.write(f"{MARGIN}{text}\n" if text else "\n")
         self.redraw()
+
+    def clear(self):
+        if self.pending:
+            self.write("\r\x1b[K")
 
     def redraw(self):
         if self.pending:
-            self.out.write(f"{MARGIN}{self.paint(self.dots, DIM)}  {self.paint(self.pending, DIM)}")
-        self.out.flush()
+            self.write(f"{MARGIN}{self.paint(self.dots, DIM)}  {self.paint(self.pending, DIM)}")
 
     def title(self, text):
         self.line()
@@ -83,10 +93,13 @@ class Screen:
             self.pending = text[: self.width - 8]
             self.redraw()
 
+    def settle(self):
+        """The step under way is over, without a word."""
+        self.clear()
+        self.pending = None
+
     def end(self, text, seconds, passed=True):
-        if self.pending:
-            self.out.write("\r\x1b[K")
-            self.pending = None
+        self.settle()
         mark = self.paint(self.good, GREEN) if passed else self.paint(self.bad, RED, BOLD)
         self.line(f"{mark}  {pad(text, self.width - 14)}{self.paint(f'{seconds:7.1f} s', DIM)}")
 
@@ -95,7 +108,7 @@ class Screen:
         left, right = self.sides()
         self.line()
         heads = pad("Matrix (Element)", left), pad("Messenger", right)
-        self.line(f"{self.paint(heads[0], BOLD, BLUE)} {'':3} {self.paint(heads[1], BOLD, MAGENTA)}")
+        self.line(f"{self.paint(heads[0], BOLD, BLUE)} {'':3} {self.paint(heads[1].rstrip(), BOLD, MAGENTA)}")
         self.line(self.paint(self.rule * self.width, DIM))
 
     def sides(self):
@@ -105,6 +118,8 @@ class Screen:
     def row(self, left=None, arrow="", right=None, note=""):
         """One happening. `left` and `right` are (who, what) or nothing; `note` stands at the end of the right side."""
         widths = self.sides()
+        if right is None and not arrow:
+            widths = self.width, 0
         cells = [self.cell(side, width) for side, width in zip((left, right), widths)]
         if note:
             spare = widths[1] - columns_of(cells[1][-1][0]) - columns_of(note)
@@ -129,7 +144,7 @@ class Screen:
         name = pad(who[:NAME], NAME)
         colour = {"You": GREEN, "Bot": CYAN}.get(who, YELLOW)
         lines = []
-        for index, text in enumerate(wrap(what.lstrip("*"), width - NAME - 1)):
+        for index, text in enumerate(wrap(what.removeprefix("*").expandtabs(4), width - NAME - 1)):
             head = name if index == 0 else " " * NAME
             painted = self.paint(text, DIM) if quiet else text
             lines.append((f"{head} {text}", f"{self.paint(head, BOLD, colour)} {painted}"))

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import os
 import pathlib
 import random
 import secrets
@@ -175,10 +176,12 @@ class Synapse:
         (self.folder / "log.yaml").write_text(json.dumps(log))
         python = REPOSITORY / ".tools/synapse/bin/python"
         make_key = "from signedjson.key import *; write_signing_keys(open('signing.key', 'w'), [generate_signing_key('demo')])"
-        key = await Process("Synapse", self.folder / "synapse.log").start(python, "-c", make_key, cwd=self.folder)
+        # Synapse reads its own files in the locale's encoding.
+        options = {"cwd": self.folder, "env": {**os.environ, "PYTHONUTF8": "1"}}
+        key = await Process("Synapse", self.folder / "synapse.log").start(python, "-c", make_key, **options)
         if await key.child.wait() != 0:
             raise Broken("Synapse's signing key could not be made")
-        await self.process.start(python, "-m", "synapse.app.homeserver", "-c", "homeserver.yaml", cwd=self.folder)
+        await self.process.start(python, "-m", "synapse.app.homeserver", "-c", "homeserver.yaml", **options)
         await await_200(http, self.process, f"{self.address}/_matrix/client/versions", patience)
 
     async def register(self, http, name, password):

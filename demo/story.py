@@ -264,8 +264,8 @@ class Story:
         await self.arrives(name, answer, matrix)
         self.screen.row((name, answer), self.screen.fro, (name, "*writes"))
         await self.matrix(
-            lambda event: event["kind"] == "typing" and event["room"] == self.rooms[name] and self.ghosts[name] not in event["users"],
-            f"{name} has stopped typing", matrix)
+            lambda event: event["kind"] == "typing" and event["room"] == self.rooms[name]
+            and self.ghosts[name] not in event["users"], f"{name} has stopped typing", matrix)
 
     async def send(self, name, text, kind="m.text"):
         """The person writes; the contact gets exactly that."""
@@ -275,7 +275,7 @@ class Story:
         await self.on_messenger(
             lambda event: event["event"] == "message" and event["to"] == self.jids[name] and event["text"] == expected,
             f"{name} gets {text!r}", since)
-        shown = f"*You {text}" if kind == "m.emote" else text
+        shown = f"* {text}" if kind == "m.emote" else text
         self.screen.row(("You", shown), self.screen.to, (name, "*gets it"), self.took(began))
 
     async def hear(self, name, text):
@@ -283,7 +283,7 @@ class Story:
         since, began = self.person.watch.mark, time.monotonic()
         await self.messenger.ask("say", **{"from": self.jids[name]}, to=self.ready["account"]["jid"], text=text)
         event = await self.arrives(name, text, since)
-        shown = f"*{name} {event['content']['body']}" if text.startswith("/me ") else text
+        shown = f"* {event['content']['body']}" if text.startswith("/me ") else text
         self.screen.row((name, shown), self.screen.fro, (name, "*writes"), self.took(began))
 
     async def arrives(self, name, text, since):
@@ -316,9 +316,9 @@ class Story:
             lambda event: event["event"] == "message" and event["text"] == "And I this.", "Robin gets what waited", messenger)
         self.screen.row(("You", "And I this."), self.screen.to, ("Robin", "*gets it"))
         await self.ask_and_hear("Swift", "Good night, Swift.", "See you soon!")
-        once = [event for event in self.person.watch.events if event["kind"] == "event" and event["content"].get("body") == text]
-        if len(once) != 1:
-            raise Broken(f"what was written during the cut is there {len(once)} times")
+        said = [event["content"].get("body") for event in self.person.watch.events if event["kind"] == "event"]
+        if (times := said.count(text)) != 1:
+            raise Broken(f"what was written during the cut is there {times} times")
 
     # Staying
 
@@ -384,5 +384,5 @@ class Story:
             self.screen.row(None, "", ("Service", f"*{event['event'].replace('-', ' ')}: {event['account']}"))
 
 
-def shorten(text, limit=400):
+def shorten(text, limit=1000):
     return text if len(text) <= limit else text[:limit] + "…"
