@@ -119,6 +119,7 @@ async fn serve(config: &Config, registration: &Registration, engine: Engine) -> 
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
     let service =
         AppService::new(Secret::new(registration.hs_token.expose_secret()), mailbox.clone(), Arc::clone(&counters));
+    service.hold_transactions();
     let closing = CancellationToken::new();
     let http = tokio::spawn({
         let (router, closing) = (service.router(), closing.clone());

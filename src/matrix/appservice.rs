@@ -62,6 +62,8 @@ pub struct AppService {
     counters: Arc<Counters>,
     places: Semaphore,
     ready: AtomicBool,
+    /// Transactions are told to come again.
+    starting: AtomicBool,
     last_ping: Mutex<Option<String>>,
 }
 
@@ -75,6 +77,7 @@ impl AppService {
             counters,
             places: Semaphore::new(TRANSACTIONS_AT_ONCE),
             ready: AtomicBool::new(false),
+            starting: AtomicBool::new(false),
             last_ping: Mutex::new(None),
         })
     }
@@ -82,6 +85,13 @@ impl AppService {
     /// From now on `/_matrix/mau/ready` answers 200 (or no longer does).
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
+        self.starting.store(false, Ordering::Relaxed);
+    }
+
+    /// Until [`AppService::set_ready`], transactions are told to come again. A homeserver whose last transaction failed as
+    /// the process before ended may send the next one before it has noticed; refused, both come again in order.
+    pub fn hold_transactions(&self) {
+        self.starting.store(true, Ordering::Relaxed);
     }
 
     /// The transaction id of the last ping that reached *this* process: tells it from another one that listens at the
@@ -151,6 +161,9 @@ fn token(request: &Request) -> Option<Secret> {
 async fn push(State(service): State<Arc<AppService>>, Path(txn_id): Path<String>, request: Request) -> Response {
     if txn_id.len() > TXN_ID_LIMIT {
         return error(StatusCode::BAD_REQUEST, "M_INVALID_PARAM", "The transaction id is too long.");
+    }
+    if service.starting.load(Ordering::Relaxed) {
+        return refuse(&service, "The bridge is starting.");
     }
     let Ok(_place) = service.places.try_acquire() else {
         return refuse(&service, "Other transactions are still being handled.");
