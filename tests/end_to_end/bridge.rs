@@ -222,6 +222,10 @@ impl Portal {
         });
         assert_eq!(bridged["content"]["protocol"]["id"], protocol, "{bridged}");
         let room = bridged["room"].as_str().expect("a room").to_owned();
+        let unstable = person.expect(&format!("uk.half-shot.bridge in {room}"), |event| {
+            event["type"] == "uk.half-shot.bridge" && event["room"] == room.as_str()
+        });
+        assert_eq!(unstable["content"], bridged["content"], "MSC2346's unstable name says the same");
         let localpart = jid.split('@').next().unwrap_or_default();
         // Escaping leaves letters and digits as they are, and the tests' accounts begin with those.
         let plain = localpart.split(|letter: char| !letter.is_ascii_alphanumeric()).next().unwrap_or_default();

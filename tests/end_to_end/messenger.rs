@@ -108,20 +108,21 @@ fn twenty_contacts_become_ghosts_and_rooms_and_everybody_converses() {
     for contact in &contacts {
         messenger.service.autoreply(&contact.jid, None).expect("silence");
     }
+    let names = names(&messenger, &contacts);
     let bridge = Bridge::start_on("bridge", &messenger.networks(None));
     let person = bridge.person("romeo");
     let management = Management::open(&person);
     messenger.sign_in(&management);
 
     let portals: Vec<Portal> = contacts.iter().map(|contact| portal(&person, contact)).collect();
-    for (index, (contact, portal)) in contacts.iter().zip(&portals).enumerate() {
-        person.expect(&format!("the photo of {}", contact.name), |event| {
+    for (index, (name, portal)) in names.iter().zip(&portals).enumerate() {
+        person.expect(&format!("{name} with a photo"), |event| {
             event["type"] == "m.room.member"
+                && event["room"] == portal.room.as_str()
                 && event["state_key"] == portal.ghost.as_str()
+                && event["content"]["displayname"] == name.as_str()
                 && event["content"]["avatar_url"].is_string()
         });
-        let members = person.call("members", json!({"room": portal.room}));
-        assert_eq!(members[&portal.ghost]["displayname"], contact.name.as_str());
         let photo = person.call("avatar", json!({"user": portal.ghost}));
         assert_eq!(
             (photo["type"].as_str(), photo["length"].as_u64()),
@@ -146,6 +147,24 @@ fn twenty_contacts_become_ghosts_and_rooms_and_everybody_converses() {
     assert_eq!(counters.unavailable, 0, "nobody saw the account leave");
 }
 
+/// What each contact is to be called. Most have a name in the roster; the last have less and less of one.
+fn names(messenger: &Messenger, contacts: &[Account]) -> Vec<String> {
+    let mut names: Vec<String> = contacts.iter().map(|contact| contact.name.clone()).collect();
+    let localpart = contacts[19].jid.split('@').next().unwrap_or_default();
+    for (index, in_roster, nickname, full_name, shown) in [
+        (16, "Named by me", "Nick", "Full Name", "Named by me"),
+        (17, "", "Nick Only", "Full Name", "Nick Only"),
+        (18, "", "", "Full Name Only", "Full Name Only"),
+        (19, "", "", "", localpart),
+    ] {
+        let jid = &contacts[index].jid;
+        messenger.service.befriend(&messenger.me.jid, jid, in_roster).expect("friends");
+        messenger.service.set_vcard(jid, nickname, full_name, Some(cast::picture(index))).expect("a vCard");
+        shown.clone_into(&mut names[index]);
+    }
+    names
+}
+
 fn sha1(bytes: &[u8]) -> String {
     use sha1::Digest;
     sha1::Sha1::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -153,8 +172,14 @@ fn sha1(bytes: &[u8]) -> String {
 
 /// A hundred messages each way at once, exact and in order.
 fn talk(messenger: &Messenger, person: &Person, friend: &Account, room: &Portal) {
+    let shapes = [
+        "Ünï©ode 🌍 & <b>\n \"second\" line ",
+        "]]> &amp; 'single' > <body/> \u{202e}שלום\u{202c}",
+        "e\u{301} 👩\u{200d}👩\u{200d}👧 \t tab\n\n\nthree lines",
+        "not an action: /me",
+    ];
     let words = |who: &str| -> Vec<String> {
-        (1..=100).map(|n| format!("{who} {n}: Ünï©ode 🌍 & <b>\n \"second\" line ")).collect()
+        (1..=100).zip(shapes.iter().cycle()).map(|(n, shape)| format!("{who} {n}: {shape}")).collect()
     };
     let (theirs, mine) = (words("Friend"), words("Romeo"));
     let mut inbox = messenger.service.messages_from_now(&friend.jid).expect("the contact's messages");
@@ -176,6 +201,14 @@ fn talk(messenger: &Messenger, person: &Person, friend: &Account, room: &Portal)
     }
     person
         .expect_count(2, "two equal messages", |event| event["room"] == room.room.as_str() && event["body"] == "twice");
+    // An action is one on both sides; a text that merely begins like one is none.
+    messenger.service.say(&friend.jid, &messenger.me.jid, "/me waves").expect("said");
+    assert_eq!(person.hears(&room.room, "waves")["msgtype"], "m.emote");
+    person.call("send", json!({"room": room.room, "body": "bows", "msgtype": "m.emote"}));
+    messenger.hears(&mut inbox, "/me bows");
+    person.say(&room.room, "/me is how it is written");
+    let written = messenger.wait(&mut inbox, "a text like an action", |event| event.text().map(str::to_owned));
+    assert!(!written.starts_with("/me ") && written.ends_with("/me is how it is written"), "{written:?}");
 }
 
 fn long_texts(messenger: &Messenger, person: &Person, friend: &Account, room: &Portal) {
@@ -229,9 +262,24 @@ fn presence(messenger: &Messenger, person: &Person, friend: &Account, room: &Por
                 && event["status"] == text
         });
     }
+    let mark = person.mark();
+    messenger.service.offline(&friend.jid, "").expect("left");
+    person.expect_since(mark, "the contact off line", |event| {
+        event["event"] == "presence" && event["user"] == room.ghost.as_str() && event["presence"] == "offline"
+    });
+    let mark = person.mark();
+    messenger.service.online(&friend.jid, "back").expect("back");
+    person.expect_since(mark, "the contact back", |event| {
+        event["event"] == "presence" && event["user"] == room.ghost.as_str() && event["status"] == "back"
+    });
     let mut inbox = messenger.service.messages_from_now(&friend.jid).expect("what the contact sees");
-    for (presence, text, wanted) in [("unavailable", "on the train", Status::Away), ("online", "home", Status::Online)]
-    {
+    // Who is offline on Matrix is away: the stream stays.
+    for (presence, text, wanted) in [
+        ("unavailable", "on the train", Status::Away),
+        ("online", "home", Status::Online),
+        ("offline", "asleep", Status::Away),
+        ("online", "awake", Status::Online),
+    ] {
         person.call("presence", json!({"presence": presence, "status": text}));
         messenger.wait(&mut inbox, text, |event| match event {
             Event::Presence { status, text: seen, .. } if *status == wanted && seen == text => Some(()),
@@ -280,7 +328,12 @@ fn offline_and_archived_messages_come_once_at_their_own_times() {
             .expect("archived");
         past.push((format!("archived {n}"), stamp, direction == Direction::Received));
     }
-    // Kept out of order; one is in the archive as well, and the same text a second time is another message.
+    // One of them is in the offline store as well, a second later by its clock, and is still one message.
+    messenger
+        .service
+        .store_offline(&juliet.jid, &messenger.me.jid, "archived 8", begun + Duration::minutes(8) + Duration::SECOND)
+        .expect("kept");
+    // Kept out of order.
     for n in [2, 0, 1, 3, 4] {
         let stamp = begun + Duration::hours(1) + Duration::minutes(n);
         messenger.service.store_offline(&juliet.jid, &messenger.me.jid, &format!("offline {n}"), stamp).expect("kept");
@@ -309,13 +362,20 @@ fn offline_and_archived_messages_come_once_at_their_own_times() {
     person.say(&room.room, "through Matrix");
     messenger.hears(&mut inbox, "through Matrix");
     bridge.kill();
+    let mine = || messenger.service.clients(&messenger.me.jid).expect("the account's clients");
+    assert!(ground::poll(|| mine().is_empty()), "the killed bridge stays connected");
+    // It is in the offline store and in the archive.
+    messenger.service.say(&juliet.jid, &messenger.me.jid, "while it was down").expect("said");
+    let asked = || messenger.service.counters().archive_requests;
+    let before = asked();
     bridge.launch();
+    person.hears(&room.room, "while it was down");
+    assert!(ground::poll(|| asked() > before), "the archive is not asked again");
+    // The archive's answer is on the stream before this, and a room keeps its order.
     messenger.service.say(&juliet.jid, &messenger.me.jid, "after the restart").expect("said");
     person.hears(&room.room, "after the restart");
-    // The archive, asked again for every room, is in before the last word of another sign-in is.
-    management.ask("list-logins", |answer| answer.contains("online"));
     // What the person said through Matrix is in the archive too, and not said again by the account's own ghost.
-    wanted.push("after the restart");
+    wanted.extend(["while it was down", "after the restart"]);
     assert_eq!(person.heard(&room.room), wanted);
 }
 
@@ -348,10 +408,18 @@ fn a_refused_token_is_renewed_without_the_person_and_a_refused_renewal_asks_them
                 .is_some_and(|body| body.contains("sign in again") && body.contains("login messenger"))
     });
     person.say(&room.room, "this waits");
+    messenger.service.say(&juliet.jid, &messenger.me.jid, "this waits too").expect("said");
     messenger.service.refuse_refresh(false);
     let mut inbox = messenger.service.messages_from_now(&juliet.jid).expect("her messages");
     messenger.sign_in(&management);
     messenger.hears(&mut inbox, "this waits");
+    person.hears(&room.room, "this waits too");
+    messenger.service.say(&juliet.jid, &messenger.me.jid, "the last word").expect("said");
+    person.hears(&room.room, "the last word");
+    assert_eq!(person.heard(&room.room), ["back?", "this waits too", "the last word"]);
+    person.say(&room.room, "my last word");
+    let next = messenger.wait(&mut inbox, "a message", |event| event.text().map(str::to_owned));
+    assert_eq!(next, "my last word", "what waited was sent again");
 }
 
 #[test]
