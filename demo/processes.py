@@ -65,7 +65,7 @@ class Process:
 
 
 class Watch:
-    """A growing record of events that can be awaited."""
+    """A growing record of events (dictionaries, each gets its place as `at`) that can be awaited."""
 
     KEPT = 20_000  # events; older ones are forgotten
 
@@ -79,7 +79,9 @@ class Watch:
 
     async def add(self, *events):
         async with self.news:
-            self.events.extend(events)
+            for event in events:
+                event["at"] = self.mark
+                self.events.append(event)
             if (over := len(self.events) - self.KEPT) > 0:
                 del self.events[:over]
                 self.forgotten += over
