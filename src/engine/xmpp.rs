@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// XEP-0045: what is marked so belongs to a group chat.
-const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
+const MUC_USER: &str = xmpp_parsers::ns::MUC_USER;
 
 /// A message on its way in, with what is known of it beside the stanza.
 struct Arrival<'a> {

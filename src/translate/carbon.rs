@@ -8,7 +8,7 @@ use super::{
 };
 
 /// XEP-0280.
-pub const NS: &str = "urn:xmpp:carbons:2";
+pub const NS: &str = xmpp_parsers::ns::CARBONS;
 
 /// Takes the message out of a carbon. The caller has checked that the carbon comes from the account's own bare JID:
 /// anyone can send one (XEP-0280 section 11, CVE-2017-5589).

@@ -6,7 +6,7 @@ use super::stanza::{Stanza, addressed, element};
 use crate::domain::BareJid;
 
 /// XEP-0085.
-pub const NS: &str = "http://jabber.org/protocol/chatstates";
+pub const NS: &str = xmpp_parsers::ns::CHATSTATES;
 
 /// Chat states (XEP-0085 section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

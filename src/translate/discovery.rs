@@ -9,14 +9,14 @@ use super::stanza::{STANZAS, Stanza, element, set, text_element};
 use crate::domain::Timestamp;
 
 /// XEP-0030.
-pub const INFO: &str = "http://jabber.org/protocol/disco#info";
-const ITEMS: &str = "http://jabber.org/protocol/disco#items";
+pub const INFO: &str = xmpp_parsers::ns::DISCO_INFO;
+const ITEMS: &str = xmpp_parsers::ns::DISCO_ITEMS;
 /// XEP-0115.
-pub const CAPS: &str = "http://jabber.org/protocol/caps";
+pub const CAPS: &str = xmpp_parsers::ns::CAPS;
 /// XEP-0199.
-pub const PING: &str = "urn:xmpp:ping";
-const VERSION: &str = "jabber:iq:version";
-const TIME: &str = "urn:xmpp:time";
+pub const PING: &str = xmpp_parsers::ns::PING;
+const VERSION: &str = xmpp_parsers::ns::VERSION;
+const TIME: &str = xmpp_parsers::ns::TIME;
 /// What we call ourselves (XEP-0115 `node`).
 const NODE: &str = "https://github.com/messenger-bridge/messenger-bridge";
 const NAME: &str = "messenger-bridge";

@@ -9,17 +9,17 @@ use super::{
 use crate::domain::{BareJid, Timestamp};
 
 /// XEP-0203.
-pub const DELAY: &str = "urn:xmpp:delay";
+pub const DELAY: &str = xmpp_parsers::ns::DELAY;
 /// XEP-0313.
-pub const MAM: &str = "urn:xmpp:mam:2";
+pub const MAM: &str = xmpp_parsers::ns::MAM;
 /// XEP-0136.
 pub const ARCHIVE: &str = "urn:xmpp:archive";
 /// XEP-0297.
-pub const FORWARD: &str = "urn:xmpp:forward:0";
+pub const FORWARD: &str = xmpp_parsers::ns::FORWARD;
 /// XEP-0059.
-const RSM: &str = "http://jabber.org/protocol/rsm";
+const RSM: &str = xmpp_parsers::ns::RSM;
 /// XEP-0004.
-const FORMS: &str = "jabber:x:data";
+const FORMS: &str = xmpp_parsers::ns::DATA_FORMS;
 
 /// How many archived messages are asked for at once.
 pub const PAGE: u32 = 100;

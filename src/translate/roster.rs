@@ -6,7 +6,7 @@ use super::stanza::{element, set};
 use crate::domain::BareJid;
 
 /// RFC 6121 section 2.1.
-pub const NS: &str = "jabber:iq:roster";
+pub const NS: &str = xmpp_parsers::ns::ROSTER;
 /// Longest name that is kept, in characters.
 const MAX_NAME: usize = 1024;
 

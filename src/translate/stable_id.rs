@@ -6,7 +6,7 @@ use super::stanza::{Stanza, element, set};
 use crate::domain::BareJid;
 
 /// XEP-0359.
-pub const NS: &str = "urn:xmpp:sid:0";
+pub const NS: &str = xmpp_parsers::ns::SID;
 
 /// Takes out the id that the account's own archive gave the message. Ids by anyone else, or those that the sender wrote
 /// in, are worth nothing (XEP-0359 section 6) and dropped. The caller knows whether the server strips forged ones; an id

@@ -9,9 +9,9 @@ use minidom::{
 use crate::domain::Address;
 
 /// The namespace of client stanzas (RFC 6120).
-pub const CLIENT: &str = "jabber:client";
+pub const CLIENT: &str = xmpp_parsers::ns::JABBER_CLIENT;
 /// The namespace of stanza error conditions (RFC 6120 section 8.3).
-pub const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
+pub const STANZAS: &str = xmpp_parsers::ns::XMPP_STANZAS;
 
 /// A stanza whose payloads are taken out one by one.
 #[derive(Clone, Debug)]

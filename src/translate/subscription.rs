@@ -6,7 +6,7 @@ use super::stanza::{Stanza, addressed};
 use crate::domain::{BareJid, effect::Subscription};
 
 /// XEP-0172.
-pub const NICK: &str = "http://jabber.org/protocol/nick";
+pub const NICK: &str = xmpp_parsers::ns::NICK;
 
 /// What a presence stanza says about a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]

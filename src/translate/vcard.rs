@@ -7,9 +7,9 @@ use sha1::{Digest, Sha1};
 use super::stanza::{Stanza, element};
 
 /// XEP-0054.
-pub const NS: &str = "vcard-temp";
+pub const NS: &str = xmpp_parsers::ns::VCARD;
 /// XEP-0153.
-pub const UPDATE: &str = "vcard-temp:x:update";
+pub const UPDATE: &str = xmpp_parsers::ns::VCARD_UPDATE;
 /// Largest photo that is taken, in bytes.
 pub const MAX_PHOTO: usize = 1024 * 1024;
 
