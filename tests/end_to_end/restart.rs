@@ -54,7 +54,13 @@ fn a_killed_bridge_loses_nothing_repeats_nothing_and_nobody_sees_it_leave() {
     bob.hears(&alice_account.jid, "after");
     let wanted = |words: &[String]| -> Vec<String> { words.iter().cloned().chain(["after".to_owned()]).collect() };
     assert_eq!(person.heard(&portal.room)[persons..], wanted(&from_bob));
-    assert_eq!(bob.heard(&alice_account.jid)[bobs..], wanted(&from_alice));
+    // Each once. Their order is asserted by the other tests, without a kill: after a kill, Synapse may send its next
+    // transaction before it repeats the one that failed, and the bridge takes them as they come (docs/known-limits.md).
+    let mut heard = bob.heard(&alice_account.jid)[bobs..].to_vec();
+    let mut said = wanted(&from_alice);
+    heard.sort();
+    said.sort();
+    assert_eq!(heard, said);
     assert_nobody_left(&bob, signed_in, &alice_account.jid);
 
     // A restart in order is no departure either.
