@@ -54,8 +54,8 @@ fn a_killed_bridge_loses_nothing_repeats_nothing_and_nobody_sees_it_leave() {
     bob.hears(&alice_account.jid, "after");
     let wanted = |words: &[String]| -> Vec<String> { words.iter().cloned().chain(["after".to_owned()]).collect() };
     assert_eq!(person.heard(&portal.room)[persons..], wanted(&from_bob));
-    // Each once. Their order is asserted by the other tests, without a kill: after a kill, Synapse may send its next
-    // transaction before it repeats the one that failed, and the bridge takes them as they come (docs/known-limits.md).
+    // Each once. Their order is not held here: after a kill the homeserver's transactions have come out of order
+    // (docs/known-limits.md), an open fault.
     let mut heard = bob.heard(&alice_account.jid)[bobs..].to_vec();
     let mut said = wanted(&from_alice);
     heard.sort();
