@@ -20,7 +20,7 @@ use crate::{
         stream::{StreamOrder, StreamReport},
     },
     engine::Engine,
-    matrix::{appservice::AppService, typing},
+    matrix::{appservice::AppService, record::Record, typing},
     store::StoreError,
     xmpp::{StreamHandle, Xmpp},
 };
@@ -43,6 +43,8 @@ pub struct Shells {
     pub xmpp: Xmpp,
     /// Requests to the homeserver.
     pub work: mpsc::Sender<MatrixWork>,
+    /// Rooms as the homeserver has them.
+    pub record: Record,
     /// What is worth doing only now.
     pub now: Arc<typing::Now>,
     /// The engine's own mailbox, for answers.
@@ -149,6 +151,15 @@ impl Driver {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Answer(ticket) => self.shells.service.tickets.answer(ticket),
+            Output::Refuse(ticket) => self.shells.service.tickets.refuse(ticket),
+            Output::ReadRoom { room, from } => {
+                let (record, mailbox) = (self.shells.record.clone(), self.shells.mailbox.clone());
+                self.shells.runtime.spawn(async move {
+                    let page = record.read(&room, from).await;
+                    // The engine is gone only if the process is ending.
+                    let _ = mailbox.send(Input::RoomRead { room, page }).await;
+                });
+            }
             Output::Stream { stream, order: StreamOrder::Connect(order) } => {
                 tracing::info!(%stream, network = %order.network, resuming = order.resume.is_some(), "connecting");
                 let handle = self.shells.xmpp.spawn(stream, *order, self.shells.reports.clone());

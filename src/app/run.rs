@@ -26,6 +26,7 @@ use crate::{
         client::Client,
         counters::Counters,
         presence_task::PresenceKeeper,
+        record::Record,
         sender::{self, IN_HAND, MatrixSender, REQUESTS_AT_ONCE},
         start::{self, Check, Finding, Identity},
         typing,
@@ -119,7 +120,6 @@ async fn serve(config: &Config, registration: &Registration, engine: Engine) -> 
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
     let service =
         AppService::new(Secret::new(registration.hs_token.expose_secret()), mailbox.clone(), Arc::clone(&counters));
-    service.hold_transactions();
     let closing = CancellationToken::new();
     let http = tokio::spawn({
         let (router, closing) = (service.router(), closing.clone());
@@ -139,6 +139,7 @@ async fn serve(config: &Config, registration: &Registration, engine: Engine) -> 
         service: Arc::clone(&service),
         xmpp: Xmpp::new(settings::networks(config)),
         work,
+        record: Record::new(client.clone(), identity.bot.clone()),
         now: typing::Now::new(client.clone(), counters, Arc::clone(&keeper)),
         mailbox: mailbox.clone(),
         reports,

@@ -26,6 +26,15 @@ pub enum Input {
         events: Vec<RoomEvent>,
         /// Typing, receipts and presence; worth nothing later, so never stored.
         ephemeral: Vec<EphemeralEvent>,
+        /// An earlier one did not reach the engine as far as its shell knows: this may have overtaken it.
+        overtakes: bool,
+    },
+    /// A page of a room was read, as [`super::Output::ReadRoom`] asked.
+    RoomRead {
+        /// The room.
+        room: OwnedRoomId,
+        /// What it holds, or why it could not be read.
+        page: Result<RoomPage, Failure>,
     },
     /// An XMPP stream reports.
     Stream {
@@ -80,6 +89,15 @@ pub struct RoomEvent {
     pub content: Box<RawValue>,
     /// `unsigned.prev_content`/`replaces_state` are not needed; `redacts` of a redaction is.
     pub redacts: Option<OwnedEventId>,
+}
+
+/// A part of a room as the homeserver has it (Matrix CS API, `GET /rooms/{room}/messages`).
+#[derive(Clone, Debug, Default)]
+pub struct RoomPage {
+    /// Its events, oldest first; broken ones are left out.
+    pub events: Vec<RoomEvent>,
+    /// Where what came before begins; `None`: there is nothing before.
+    pub earlier: Option<String>,
 }
 
 /// An ephemeral event (Matrix AS API, `ephemeral`).

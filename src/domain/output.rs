@@ -9,6 +9,16 @@ use super::{DebtId, StreamId, Ticket, Timestamp, credentials::Secret, stream::St
 pub enum Output {
     /// The input behind the ticket is durable: answer `200 {}`.
     Answer(Ticket),
+    /// The input behind the ticket was not taken in: refuse it, so that the homeserver sends it again.
+    Refuse(Ticket),
+    /// Read a page of a room as the homeserver has it, newest events first; comes back as [`super::Input::RoomRead`]. Never two
+    /// of one room at a time.
+    ReadRoom {
+        /// The room.
+        room: OwnedRoomId,
+        /// What comes before this place ([`super::input::RoomPage::earlier`]); `None`: the newest.
+        from: Option<String>,
+    },
     /// For an XMPP stream.
     Stream {
         /// Which.

@@ -355,6 +355,7 @@ impl Engine {
         self.timers.retain(|(_, timer)| match timer {
             Timer::Connect(login) | Timer::Import(login) | Timer::Question(login, _) => login != ours,
             Timer::Typing(contact) => contact.login != *ours,
+            Timer::Sweep => true,
         });
         let debts: Vec<_> = self.bridge.store.debts()?.into_iter().filter(|debt| belongs(&debt.lane)).collect();
         self.bridge.outbox.forget_where(belongs);

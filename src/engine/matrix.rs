@@ -8,7 +8,7 @@ use crate::{
     bot,
     bridge::Permission,
     domain::{
-        LoginId, Output, Ticket,
+        LoginId,
         address::parse_ghost_localpart,
         effect::{ContactKey, Effect, Lane, Outgoing, Sender},
         input::{EphemeralEvent, Receipt, RoomEvent},
@@ -40,30 +40,8 @@ struct Marked {
 }
 
 impl Engine {
-    pub(super) fn on_transaction(
-        &mut self,
-        ticket: Ticket,
-        txn: &str,
-        events: &[RoomEvent],
-        ephemeral: Vec<EphemeralEvent>,
-    ) -> Result<(), StoreError> {
-        // A transaction that was handled is answered again, and changes nothing.
-        if self.bridge.store.note_transaction(txn)? {
-            for event in events {
-                self.on_event(event)?;
-            }
-            for event in ephemeral {
-                self.on_ephemeral(event)?;
-            }
-        }
-        self.outputs.push(Output::Answer(ticket));
-        Ok(())
-    }
-
-    fn on_event(&mut self, event: &RoomEvent) -> Result<(), StoreError> {
-        if self.bridge.is_ours(&event.sender) {
-            return self.on_own_event(event);
-        }
+    /// An event of a room, each once.
+    pub(super) fn on_event(&mut self, event: &RoomEvent) -> Result<(), StoreError> {
         if event.kind == "m.room.member" {
             return self.on_member(event);
         }
@@ -72,7 +50,7 @@ impl Engine {
         }
         match self.bridge.store.room(&event.room)? {
             Some(Room::Management(owner)) if owner == event.sender => self.on_management_event(&owner, event),
-            Some(Room::Portal(portal)) => self.on_portal_event(&portal, event),
+            Some(Room::Portal(portal)) => self.on_portal_event_once(&portal, event),
             Some(Room::Management(_)) | None => {
                 if event.kind == "m.room.message"
                     && let Some(text) = text_of(&event.content)
@@ -86,7 +64,7 @@ impl Engine {
     }
 
     /// Our own events come back: their mark names the debt that they pay.
-    fn on_own_event(&mut self, event: &RoomEvent) -> Result<(), StoreError> {
+    pub(super) fn on_own_event(&mut self, event: &RoomEvent) -> Result<(), StoreError> {
         if event.kind == "m.bridge" && event.sender == self.bridge.homeserver.bot {
             return self.on_own_room(event);
         }
@@ -272,6 +250,19 @@ impl Engine {
         }
     }
 
+    /// An event may come more than once: again in a transaction that is repeated, or in one that was overtaken.
+    fn on_portal_event_once(&mut self, portal: &ContactKey, event: &RoomEvent) -> Result<(), StoreError> {
+        if self.bridge.store.stanza_of(portal, &event.id)?.is_some() {
+            return Ok(());
+        }
+        self.on_portal_event(portal, event)?;
+        let by_owner = self.owner_of(&portal.login)?.as_ref() == Some(&event.sender);
+        if by_owner && self.bridge.store.stanza_of(portal, &event.id)?.is_none() {
+            self.bridge.store.bind(portal, &stable_id::handled(&event.id), Some(&event.id))?;
+        }
+        Ok(())
+    }
+
     fn on_portal_event(&mut self, portal: &ContactKey, event: &RoomEvent) -> Result<(), StoreError> {
         let Some(login) = self.bridge.store.login(&portal.login)? else { return Ok(()) };
         if login.owner != event.sender {
@@ -350,7 +341,7 @@ impl Engine {
         Ok(usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(around).max(MARGIN))
     }
 
-    fn on_ephemeral(&mut self, event: EphemeralEvent) -> Result<(), StoreError> {
+    pub(super) fn on_ephemeral(&mut self, event: EphemeralEvent) -> Result<(), StoreError> {
         match event {
             EphemeralEvent::Typing { room, users } => match self.bridge.store.room(&room)? {
                 Some(Room::Portal(portal)) => self.on_typing(&portal, &users),

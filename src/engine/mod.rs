@@ -10,6 +10,7 @@ mod iq;
 mod matrix;
 mod pay;
 mod people;
+mod review;
 mod session;
 mod signin;
 mod upkeep;
@@ -19,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ruma::OwnedUserId;
 
-use self::{people::Person, session::Live, signin::Candidate};
+use self::{people::Person, review::Review, session::Live, signin::Candidate};
 use crate::{
     bridge::{Bridge, Homeserver, MatrixWorkFor, Settings, Want},
     domain::{
@@ -53,6 +54,8 @@ enum Timer {
     Import(LoginId),
     /// A ghost that types is shown typing again, or no longer.
     Typing(ContactKey),
+    /// The next portal's room is held against what transactions brought.
+    Sweep,
 }
 
 /// The state machine.
@@ -68,6 +71,7 @@ pub struct Engine {
     soft: HashMap<u64, (ContactKey, String)>,
     next_soft: u64,
     timers: BTreeSet<(u64, Timer)>,
+    review: Review,
     outputs: Vec<Output>,
     /// The homeserver keeps presence; knows `busy`.
     presence: bool,
@@ -88,6 +92,7 @@ impl Engine {
             soft: HashMap::new(),
             next_soft: 0,
             timers: BTreeSet::new(),
+            review: Review::default(),
             outputs: Vec::new(),
             presence: true,
             busy: false,
@@ -100,9 +105,10 @@ impl Engine {
         self.bridge.now = now;
         match input {
             Input::Started => self.start()?,
-            Input::Transaction { ticket, txn_id, events, ephemeral } => {
-                self.on_transaction(ticket, &txn_id, &events, ephemeral)?;
+            Input::Transaction { ticket, txn_id, events, ephemeral, overtakes } => {
+                self.on_transaction(ticket, txn_id, events, ephemeral, overtakes)?;
             }
+            Input::RoomRead { room, page } => self.on_room_read(&room, page)?,
             Input::Stream { stream, report } => self.on_report(stream, report)?,
             Input::Done { work, outcome } => self.on_done(work, outcome)?,
             Input::Answered { ask, answer } => self.on_answer(ask, answer)?,
@@ -149,6 +155,7 @@ impl Engine {
         if std::mem::replace(&mut self.started, true) {
             return Ok(());
         }
+        self.begin_review()?;
         // Starts are spread, so that a thousand logins do not arrive at one server at once.
         let logins = self.bridge.store.logins()?;
         for (place, login) in logins.iter().filter(|login| login.suspended.is_none()).enumerate() {
@@ -174,6 +181,7 @@ impl Engine {
                 Timer::Question(login, id) => self.question_timed_out(&login, &id)?,
                 Timer::Import(login) => self.import_next(&login)?,
                 Timer::Typing(contact) => self.renew_typing(&contact)?,
+                Timer::Sweep => self.sweep()?,
             }
         }
         Ok(())

@@ -62,8 +62,8 @@ pub struct AppService {
     counters: Arc<Counters>,
     places: Semaphore,
     ready: AtomicBool,
-    /// Transactions are told to come again.
-    starting: AtomicBool,
+    /// A transaction came and did not reach the engine: the next may have overtaken it.
+    missed: AtomicBool,
     last_ping: Mutex<Option<String>>,
 }
 
@@ -77,7 +77,7 @@ impl AppService {
             counters,
             places: Semaphore::new(TRANSACTIONS_AT_ONCE),
             ready: AtomicBool::new(false),
-            starting: AtomicBool::new(false),
+            missed: AtomicBool::new(false),
             last_ping: Mutex::new(None),
         })
     }
@@ -85,13 +85,6 @@ impl AppService {
     /// From now on `/_matrix/mau/ready` answers 200 (or no longer does).
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
-        self.starting.store(false, Ordering::Relaxed);
-    }
-
-    /// Until [`AppService::set_ready`], transactions are told to come again. A homeserver whose last transaction failed as
-    /// the process before ended may send the next one before it has noticed; refused, both come again in order.
-    pub fn hold_transactions(&self) {
-        self.starting.store(true, Ordering::Relaxed);
     }
 
     /// The transaction id of the last ping that reached *this* process: tells it from another one that listens at the
@@ -162,9 +155,7 @@ async fn push(State(service): State<Arc<AppService>>, Path(txn_id): Path<String>
     if txn_id.len() > TXN_ID_LIMIT {
         return error(StatusCode::BAD_REQUEST, "M_INVALID_PARAM", "The transaction id is too long.");
     }
-    if service.starting.load(Ordering::Relaxed) {
-        return refuse(&service, "The bridge is starting.");
-    }
+    let on_its_way = OnItsWay(&service.missed);
     let Ok(_place) = service.places.try_acquire() else {
         return refuse(&service, "Other transactions are still being handled.");
     };
@@ -189,16 +180,28 @@ async fn push(State(service): State<Arc<AppService>>, Path(txn_id): Path<String>
         txn_id,
         events: transaction.events,
         ephemeral: transaction.ephemeral,
+        overtakes: service.missed.swap(false, Ordering::Relaxed),
     };
     if service.mailbox.send(input).await.is_err() {
         return refuse(&service, "The bridge is stopping.");
     }
+    std::mem::forget(on_its_way);
     let durable = tokio::select! {
         biased;
         answered = waiting.answered() => answered,
         () = service.mailbox.closed() => false,
     };
-    if durable { respond(push_events::v1::Response::new()) } else { refuse(&service, "The bridge is stopping.") }
+    if durable { respond(push_events::v1::Response::new()) } else { refuse(&service, "It cannot be taken now.") }
+}
+
+/// A transaction that is not with the engine yet. Dropped then, whether refused or because the homeserver gave it up, the
+/// next one may be a later one.
+struct OnItsWay<'a>(&'a AtomicBool);
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn refuse(service: &AppService, why: &str) -> Response {

@@ -7,6 +7,7 @@ pub mod client;
 pub mod counters;
 pub mod presence;
 pub mod presence_task;
+pub mod record;
 pub mod sender;
 pub mod start;
 pub mod tickets;

@@ -38,6 +38,11 @@ impl Tickets {
         }
     }
 
+    /// The input behind the ticket was not taken in ([`crate::domain::Output::Refuse`]).
+    pub fn refuse(&self, ticket: Ticket) {
+        drop(self.lock().remove(&ticket));
+    }
+
     /// How many wait.
     pub fn waiting(&self) -> usize {
         self.lock().len()
@@ -62,7 +67,7 @@ impl Waiting<'_> {
         self.ticket
     }
 
-    /// Resolves to true once [`Tickets::answer`] was called.
+    /// Resolves to true once [`Tickets::answer`] was called, to false after [`Tickets::refuse`].
     pub async fn answered(&mut self) -> bool {
         (&mut self.told).await.is_ok()
     }
@@ -89,6 +94,9 @@ mod tests {
         assert!(first.answered().await);
         drop(second);
         assert_eq!(tickets.waiting(), 0);
+        let mut third = tickets.draw();
+        tickets.refuse(third.ticket());
+        assert!(!third.answered().await);
         tickets.answer(Ticket(99));
     }
 }

@@ -6,7 +6,7 @@
 use std::{borrow::Cow, collections::HashMap};
 
 use ruma::{
-    OwnedEventId, OwnedRoomId, OwnedUserId,
+    OwnedEventId, OwnedRoomId, OwnedUserId, RoomId,
     api::appservice::event::push_events,
     api::{Metadata, path_builder::PathBuilder},
     presence::PresenceState,
@@ -60,7 +60,7 @@ pub fn parse(body: &[u8], counters: &Counters) -> Result<Transaction, NoTransact
         })?;
     let mut transaction = Transaction::default();
     for raw in list(parts.get("events").copied(), counters) {
-        match event(raw) {
+        match event(raw, None) {
             Some(event) => transaction.events.push(event),
             None => counters.add(Count::EventBroken),
         }
@@ -85,7 +85,8 @@ fn list<'a>(part: Option<&'a RawValue>, counters: &Counters) -> Vec<&'a RawValue
 /// What every room event has (Matrix CS API, "Room event format").
 #[derive(Deserialize)]
 struct WireEvent<'a> {
-    room_id: OwnedRoomId,
+    #[serde(default)]
+    room_id: Option<OwnedRoomId>,
     event_id: OwnedEventId,
     sender: OwnedUserId,
     #[serde(rename = "type")]
@@ -99,14 +100,15 @@ struct WireEvent<'a> {
     redacts: Option<Value>,
 }
 
-fn event(raw: &RawValue) -> Option<RoomEvent> {
+/// One event; `room` is where it stands if it does not say so itself, as in `/sync`.
+pub(super) fn event(raw: &RawValue, room: Option<&RoomId>) -> Option<RoomEvent> {
     let wire: WireEvent<'_> = serde_json::from_str(raw.get()).ok()?;
     if !wire.content.get().starts_with('{') {
         return None;
     }
     let redacts = if wire.kind == "m.room.redaction" { redacts(&wire) } else { None };
     Some(RoomEvent {
-        room: wire.room_id,
+        room: room.map(RoomId::to_owned).or(wire.room_id)?,
         id: wire.event_id,
         sender: wire.sender,
         kind: wire.kind,

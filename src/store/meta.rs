@@ -6,7 +6,7 @@ use super::{
     Store, StoreError,
     key::{Key, Table},
 };
-use crate::domain::{DebtId, StreamId};
+use crate::domain::{DebtId, StreamId, Timestamp};
 
 /// Numbers that make ids unique for the life of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,10 @@ pub(super) struct Counters {
 
 fn key() -> Vec<u8> {
     Key::of(Table::Meta).text("counters").done()
+}
+
+fn began_key() -> Vec<u8> {
+    Key::of(Table::Meta).text("began").done()
 }
 
 impl Store {
@@ -37,6 +41,19 @@ impl Store {
     /// begun anew cannot repeat the ids of an old one.
     pub fn instance(&self) -> Result<String, StoreError> {
         Ok(format!("{:016x}", self.counters()?.instance))
+    }
+
+    /// When the store was first used; what was said before is not known to it.
+    pub fn began(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.row(&began_key())
+    }
+
+    /// Notes when the store is first used.
+    pub fn note_beginning(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        if self.began()?.is_none() {
+            self.write(began_key(), &now)?;
+        }
+        Ok(())
     }
 
     /// A debt id that was never used.
@@ -71,6 +88,8 @@ impl Store {
 pub(super) fn readable(key: &[u8], value: &[u8]) -> Result<(), String> {
     let read = if key == self::key() {
         super::decode::<Counters>(key, value).map(drop)
+    } else if key == began_key() {
+        super::decode::<Timestamp>(key, value).map(drop)
     } else {
         super::decode::<u64>(key, value).map(drop)
     };

@@ -1,6 +1,7 @@
 //! Stable ids (XEP-0359): how a message that comes again is known.
 
 use minidom::Element;
+use ruma::EventId;
 
 use super::stanza::{Stanza, element, set};
 use crate::domain::BareJid;
@@ -37,6 +38,11 @@ pub fn archived(id: &str) -> String {
 /// The name that a stanza of ours is bound under.
 pub fn sent(wire_id: &str) -> String {
     format!("o:{wire_id}")
+}
+
+/// The name that an event is bound under that became no stanza, so that it is known when it comes again.
+pub fn handled(event: &EventId) -> String {
+    format!("e:{event}")
 }
 
 /// The name that a sender's own id is bound under. Careless clients use an id twice, so the text is part of the name, and

@@ -174,6 +174,7 @@ fn a_repeated_transaction_changes_nothing_and_is_answered_again() {
             txn_id: "same".to_owned(),
             events: vec![event()],
             ephemeral: Vec::new(),
+            overtakes: false,
         });
     }
     stage.crash();
@@ -182,6 +183,7 @@ fn a_repeated_transaction_changes_nothing_and_is_answered_again() {
         txn_id: "same".to_owned(),
         events: vec![event()],
         ephemeral: Vec::new(),
+        overtakes: false,
     });
     assert_eq!(stage.texts_to("juliet@capulet.lit"), ["once"]);
     assert!([901, 902, 903].iter().all(|ticket| stage.answered.contains(&Ticket(*ticket))));

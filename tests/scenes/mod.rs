@@ -6,6 +6,7 @@
 mod doors;
 mod history;
 mod people;
+mod review;
 mod signing_in;
 mod stage;
 mod talk;

@@ -9,7 +9,7 @@ use messenger_bridge::{
         BareJid, Input, LoginId, Now, Output, StreamId, Ticket, Timestamp,
         capability::{MESSENGER, XMPP},
         credentials::{Secret, Tokens},
-        input::{Answer, EphemeralEvent, Outcome, Receipt, RoomEvent},
+        input::{Answer, EphemeralEvent, Failure, Outcome, Receipt, RoomEvent, RoomPage},
         output::{Ask, Ephemeral, MatrixCall},
         stream::{ConnectOrder, Management, StreamEnd, StreamOrder, StreamReport, StreamUp},
     },
@@ -54,6 +54,10 @@ pub struct Stage {
     pub sent: Vec<Element>,
     pub connects: Vec<ConnectOrder>,
     pub answered: Vec<Ticket>,
+    pub refused: Vec<Ticket>,
+    /// Rooms that were read, and what the next ones hold; nothing where nothing is put here.
+    pub read: Vec<OwnedRoomId>,
+    pub pages: VecDeque<Result<RoomPage, Failure>>,
     pub acknowledged: Option<u32>,
     /// The answers of the XMPP server, by a word of the question: the children of the `result`.
     pub answers: HashMap<&'static str, String>,
@@ -110,6 +114,9 @@ impl Stage {
             sent: Vec::new(),
             connects: Vec::new(),
             answered: Vec::new(),
+            refused: Vec::new(),
+            read: Vec::new(),
+            pages: VecDeque::new(),
             acknowledged: None,
             answers: HashMap::new(),
             archive: Vec::new(),
@@ -229,6 +236,12 @@ impl Stage {
     fn carry_out(&mut self, output: Output, inputs: &mut VecDeque<Input>) {
         match output {
             Output::Answer(ticket) => self.answered.push(ticket),
+            Output::Refuse(ticket) => self.refused.push(ticket),
+            Output::ReadRoom { room, .. } => {
+                self.read.push(room.clone());
+                let page = self.pages.pop_front().unwrap_or_else(|| Ok(RoomPage::default()));
+                inputs.push_back(Input::RoomRead { room, page });
+            }
             Output::Now(ephemeral) => self.ephemerals.push(ephemeral),
             Output::Matrix(work) => {
                 self.next += 1;
@@ -419,6 +432,7 @@ impl Stage {
             txn_id: format!("t{}", self.next),
             events,
             ephemeral,
+            overtakes: false,
         });
     }
 

@@ -54,4 +54,6 @@ pub enum Planted {
     AckBeforeCommit,
     /// Each try of a request has a transaction id of its own.
     FreshTransactionId,
+    /// Rooms are never read: transactions are believed to come in order.
+    NoReview,
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use messenger_bridge::domain::{
     Timestamp,
-    input::{Cause, Failure, Outcome, Receipt, RoomEvent},
+    input::{Cause, Failure, Outcome, Receipt, RoomEvent, RoomPage},
     output::{CreateRoom, MatrixCall},
 };
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
@@ -43,10 +43,16 @@ pub struct Homeserver {
     users: BTreeSet<String>,
     txns: HashMap<(OwnedUserId, String), OwnedEventId>,
     next: u64,
+    /// Everything that was ever said, in order.
+    record: Vec<RoomEvent>,
     pub queue: VecDeque<RoomEvent>,
     /// The transaction that waits for its 200.
     pub in_flight: Option<(String, Vec<RoomEvent>)>,
     next_txn: u64,
+    /// Transactions that failed and were overtaken by a later one: they come when the homeserver has recovered.
+    pub late: VecDeque<(String, Vec<RoomEvent>)>,
+    /// Some of them were left for a recovery that never comes.
+    pub stuck: u64,
     /// What no bridge may do.
     pub violations: Vec<String>,
 }
@@ -85,7 +91,7 @@ impl Homeserver {
         {
             room.said.push(Said { sender: sender.to_owned(), content: content.clone(), at });
         }
-        self.queue.push_back(RoomEvent {
+        let event = RoomEvent {
             room: room.to_owned(),
             id: id.clone(),
             sender: sender.to_owned(),
@@ -94,7 +100,9 @@ impl Homeserver {
             at: at.unwrap_or(now),
             content: serde_json::value::to_raw_value(content).unwrap(),
             redacts: None,
-        });
+        };
+        self.record.push(event.clone());
+        self.queue.push_back(event);
         id
     }
 
@@ -112,14 +120,38 @@ impl Homeserver {
         id
     }
 
-    /// The next transaction to push; the one before until it is answered.
-    pub fn transaction(&mut self, most: u64) -> Option<(String, Vec<RoomEvent>)> {
+    /// The next transaction to push; the one before until it is answered. `late_first`: one that was overtaken, if any was.
+    pub fn transaction(&mut self, most: u64, late_first: bool) -> Option<(String, Vec<RoomEvent>)> {
+        if self.in_flight.is_none() && (late_first || self.queue.is_empty()) {
+            self.in_flight = self.late.pop_front();
+        }
         if self.in_flight.is_none() && !self.queue.is_empty() {
             let take = usize::try_from(most).unwrap().min(self.queue.len());
             self.next_txn += 1;
-            self.in_flight = Some((format!("t{}", self.next_txn), self.queue.drain(..take).collect()));
+            self.in_flight = Some((self.next_txn.to_string(), self.queue.drain(..take).collect()));
         }
         self.in_flight.clone()
+    }
+
+    /// The transaction in flight has failed, and the queue goes on before that is noted. `stuck`: it is not sent again.
+    pub fn overtake(&mut self, stuck: bool) {
+        let failed = self.in_flight.take();
+        if stuck {
+            self.stuck += 1;
+        } else {
+            self.late.extend(failed);
+        }
+    }
+
+    /// A page of a room, of three events at most, before the place named, or the newest.
+    pub fn page(&self, room: &RoomId, from: Option<&str>) -> RoomPage {
+        let events: Vec<&RoomEvent> = self.record.iter().filter(|event| event.room == room).collect();
+        let end = from.map_or(events.len(), |from| from.parse().unwrap());
+        let begin = end.saturating_sub(3);
+        RoomPage {
+            events: events[begin..end].iter().map(|event| (*event).clone()).collect(),
+            earlier: (begin > 0).then(|| begin.to_string()),
+        }
     }
 
     fn create(&mut self, order: &CreateRoom, now: Timestamp) -> Outcome {

@@ -1,4 +1,4 @@
-//! A seeded world against a reference model: a homeserver that repeats transactions, an XMPP server with and without
+//! A seeded world against a reference model: a homeserver that repeats transactions and lets them overtake each other, an XMPP server with and without
 //! archive and stream management, crashes, cuts, lost answers and failed commits. Every seed must end with each message
 //! once and in order.
 //!
@@ -110,4 +110,9 @@ fn an_acknowledgement_before_the_commit_is_caught() {
 #[test]
 fn a_fresh_transaction_id_at_a_retry_is_caught() {
     assert!(!failures(SEEDS, Planted::FreshTransactionId, 1).is_empty());
+}
+
+#[test]
+fn transactions_that_are_taken_as_they_come_are_caught() {
+    assert!(!failures(SEEDS, Planted::NoReview, 1).is_empty());
 }

@@ -9,7 +9,7 @@ use messenger_bridge::{
         Input, Now, Output, StreamId, Ticket, Timestamp,
         capability::{MESSENGER, XMPP},
         credentials::Secret,
-        input::{Answer, Cause, Failure, Outcome, RoomEvent},
+        input::{Answer, Cause, Failure, Outcome, RoomEvent, RoomPage},
         output::{Ask, Ephemeral, MatrixCall, MatrixWork, WorkId},
         stream::{ConnectOrder, StreamEnd, StreamOrder, StreamReport},
     },
@@ -42,6 +42,8 @@ const HEALED: u64 = START + 60_000;
 /// A world that is not quiet by then never will be.
 const LATEST: u64 = HEALED + 3_600_000;
 const STEPS: u64 = 200_000;
+/// By then the bridge has read every room once more.
+const REVIEWED: u64 = HEALED + 360_000;
 /// How many of the last events a failure shows, if nothing else is asked for.
 const SHOWN: usize = 60;
 
@@ -80,6 +82,8 @@ enum Event {
     Presence(usize),
     Leave(usize),
     OwnerJoins(OwnedRoomId),
+    ReadRoom(u32, OwnedRoomId, Option<String>),
+    RoomRead(u32, OwnedRoomId, Result<RoomPage, Failure>),
     Asked(u32, messenger_bridge::domain::output::AskId, Ask),
 }
 
@@ -301,6 +305,9 @@ impl World {
         if !self.inbox.is_empty() || self.uncommitted || engine.debts() > 0 || !self.hs.queue.is_empty() {
             return false;
         }
+        if !self.hs.late.is_empty() || (self.hs.stuck > 0 && self.now < REVIEWED && engine.next_wake().is_some()) {
+            return false;
+        }
         if self.hs.in_flight.is_some() || self.queue.values().any(|event| !matches!(event, Event::Wake(_))) {
             return false;
         }
@@ -346,6 +353,11 @@ impl World {
             Event::Pushed(txn, events) => self.pushed(txn, events),
             Event::PushTimeout(txn) => {
                 if self.hs.in_flight.as_ref().is_some_and(|(waiting, _)| *waiting == txn) {
+                    if self.strikes(30) && !self.hs.queue.is_empty() {
+                        let stuck = self.random.chance(30);
+                        self.log(|| format!("transaction {txn} is overtaken, stuck: {stuck}"));
+                        self.hs.overtake(stuck);
+                    }
                     self.push();
                 }
             }
@@ -438,6 +450,19 @@ impl World {
                     self.hs.member(&room, &user(OWNER), &user(OWNER), "join", wall(self.now));
                 }
             }
+            Event::ReadRoom(run, room, from) => {
+                let page = if self.planted == Planted::NoReview {
+                    let cause = Cause { code: "M_UNRECOGNIZED".to_owned(), sentence: "not here".to_owned() };
+                    Err(Failure::Permanent(cause))
+                } else if self.strikes(5) {
+                    let cause = Cause { code: "connection".to_owned(), sentence: "lost".to_owned() };
+                    Err(Failure::Transient { cause, retry_after: None })
+                } else {
+                    Ok(self.hs.page(&room, from.as_deref()))
+                };
+                self.soon(1, 150, Event::RoomRead(run, room, page));
+            }
+            Event::RoomRead(run, room, page) => self.input(run, Input::RoomRead { room, page }),
             Event::Asked(run, ask, question) => self.asked(run, ask, &question),
         }
         self.carry();
@@ -460,14 +485,18 @@ impl World {
             let text = json!({ "msgtype": "m.text", "body": login });
             self.hs.event(&room, &user(OWNER), "m.room.message", None, &text, (wall(self.now), None));
         }
-        if self.hs.in_flight.is_none() && !self.hs.queue.is_empty() && self.engine.is_some() {
+        if self.hs.in_flight.is_none()
+            && !(self.hs.queue.is_empty() && self.hs.late.is_empty())
+            && self.engine.is_some()
+        {
             self.push();
         }
     }
 
     fn push(&mut self) {
         let most = self.random.between(1, 5);
-        let Some((txn, events)) = self.hs.transaction(most) else { return };
+        let late_first = self.random.chance(50);
+        let Some((txn, events)) = self.hs.transaction(most, late_first) else { return };
         for event in &events {
             let invited = event.kind == "m.room.member"
                 && event.state_key.as_deref() == Some(OWNER)
@@ -488,7 +517,10 @@ impl World {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
         self.tickets.insert(ticket, txn.clone());
-        self.input(self.run, Input::Transaction { ticket, txn_id: txn, events, ephemeral: Vec::new() });
+        self.input(
+            self.run,
+            Input::Transaction { ticket, txn_id: txn, events, ephemeral: Vec::new(), overtakes: false },
+        );
     }
 
     fn answered(&mut self, txn: &str) {

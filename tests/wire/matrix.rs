@@ -14,6 +14,7 @@ use messenger_bridge::{
         client::Client,
         counters::{Count, Counters},
         presence_task::PresenceKeeper,
+        record::Record,
         sender::{self, MatrixSender},
         typing::{Now, TYPING_AT_ONCE},
     },
@@ -439,4 +440,33 @@ async fn presence_goes_out_with_its_status_and_a_limit_is_obeyed() {
     assert_eq!(last.json(), json!({"presence": "online", "status_msg": "back"}));
     assert_eq!(counters.get(Count::PresenceFailed), 1);
     task.abort();
+}
+
+#[tokio::test]
+async fn a_room_is_read_backwards_page_by_page_as_the_bot() {
+    let mut homeserver = Homeserver::start().await;
+    let record = Record::new(homeserver.client(), user("bot"));
+    let reading = tokio::spawn({
+        let record = record.clone();
+        async move { record.read(&room(), None).await }
+    });
+    let asked = homeserver.next().await;
+    assert_eq!(asked.line(), format!("GET client/v3/rooms/{ROOM}/messages"));
+    assert_eq!(["dir", "user_id", "from"].map(|key| asked.query(key)), [Some("b"), Some("@bot:h"), None]);
+    let event = |id: &str, content: &str| {
+        format!(
+            r#"{{"type":"m.room.message","event_id":"{id}","room_id":"{ROOM}","sender":"@owner:h","origin_server_ts":5,"content":{content}}}"#
+        )
+    };
+    let (newer, broken, older) = (event("$b", r#"{"body":"b"}"#), event("$x", "7"), event("$a", r#"{"body":"a"}"#));
+    asked.answer(200, &format!(r#"{{"start":"s9","end":"s5","chunk":[{newer},{broken},{older}]}}"#));
+    let page = reading.await.unwrap().unwrap();
+    let ids: Vec<_> = page.events.iter().map(|event| event.id.as_str()).collect();
+    assert_eq!((ids, page.earlier.as_deref()), (vec!["$a", "$b"], Some("s5")));
+
+    let reading = tokio::spawn(async move { record.read(&room(), page.earlier).await });
+    let asked = homeserver.next().await;
+    assert_eq!(asked.query("from"), Some("s5"));
+    asked.answer(403, r#"{"errcode":"M_FORBIDDEN","error":"not in the room"}"#);
+    assert!(matches!(reading.await.unwrap(), Err(Failure::Permanent(_))));
 }

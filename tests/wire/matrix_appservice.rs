@@ -127,7 +127,9 @@ async fn a_transaction_is_answered_only_when_it_is_durable() {
         "ephemeral": [typing], "de.sorunome.msc2409.ephemeral": [typing],
     });
     let answer = bridge.push("a%2Fb", body.to_string());
-    let Some(Input::Transaction { ticket, txn_id, events, ephemeral }) = bridge.engine.recv().await else { panic!() };
+    let Some(Input::Transaction { ticket, txn_id, events, ephemeral, .. }) = bridge.engine.recv().await else {
+        panic!()
+    };
     assert_eq!(txn_id, "a/b");
     assert_eq!(
         events.iter().map(|e| (e.id.as_str(), e.state_key.as_deref())).collect::<Vec<_>>(),
@@ -195,6 +197,19 @@ async fn a_homeserver_that_goes_away_leaves_no_ticket_and_only_so_many_wait() {
     }
     while bridge.service.tickets.waiting() > 0 {
         tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_after_one_that_did_not_get_through_may_have_overtaken_it() {
+    let mut bridge = Bridge::start().await;
+    assert_eq!(bridge.push("1", "{broken").await.unwrap().0, 400);
+    for (txn, after_a_failure) in [("2", true), ("3", false)] {
+        let answer = bridge.push(txn, "{}");
+        let Some(Input::Transaction { ticket, overtakes, .. }) = bridge.engine.recv().await else { panic!() };
+        assert_eq!(overtakes, after_a_failure, "{txn}");
+        bridge.service.tickets.refuse(ticket);
+        assert_eq!(answer.await.unwrap().0, 503);
     }
 }
 

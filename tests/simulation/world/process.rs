@@ -138,6 +138,12 @@ impl World {
                         self.soon(1, 100, Event::Answered(txn));
                     }
                 }
+                Output::Refuse(ticket) => {
+                    if let Some(txn) = self.tickets.remove(&ticket) {
+                        self.soon(1, 100, Event::PushTimeout(txn));
+                    }
+                }
+                Output::ReadRoom { room, from } => self.soon(1, 150, Event::ReadRoom(self.run, room, from)),
                 Output::Matrix(work) => self.soon(1, 150, Event::Call(self.run, work)),
                 Output::Ask { ask, question } => self.soon(1, 100, Event::Asked(self.run, ask, question)),
                 Output::Now(Ephemeral::Presence { ghost, state, .. }) => {
