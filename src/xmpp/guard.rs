@@ -1,12 +1,17 @@
 //! The guard between socket and parser: bounds what a network may feed us. **No stanza may end a stream**, for the
 //! server would deliver it again for ever; so what is over a bound is cut out and counted, and what is left is
-//! well-formed wherever the input was.
+//! well-formed wherever the input was. The bounds of names and values are within what the parser takes: `rxml` as the
+//! library's `xmlstream` makes it ends a stream at a name or value of more than [`MAX_TOKEN`] bytes (text it hands on in
+//! pieces of that length, a tag as a whole has no limit). `xmlstream` also ends one at a header with attributes that it
+//! does not know, without `version='1.0'`, and at text between stanzas; none of these gets that far.
 //!
 //! It works byte by byte and does not care how the bytes are cut into reads. What is within the bounds keeps its
 //! meaning: white space inside tags is normalised, CDATA becomes escaped text, everything else passes as it came.
 
-/// Longest attribute value that is let through, in bytes. A longer one is dropped with its name.
-pub const MAX_VALUE: usize = 32 * 1024;
+/// The longest name or value that the parser takes, in bytes; a reference counts as the character that it stands for.
+pub const MAX_TOKEN: usize = 8 * 1024;
+/// Longest attribute value that is let through, in bytes as it came. A longer one is dropped with its name.
+pub const MAX_VALUE: usize = MAX_TOKEN;
 /// Longest start tag, in bytes, after over-long values are dropped.
 pub const MAX_TAG: usize = 64 * 1024;
 /// Most attributes of one element.
@@ -17,8 +22,6 @@ pub const MAX_NAME: usize = 1024;
 pub const MAX_DEPTH: usize = 64;
 /// Largest stanza, in bytes. What follows in the same stanza is dropped; its open elements still close.
 pub const MAX_STANZA: usize = 1024 * 1024;
-/// The parser's own limit of a token; above everything that the guard lets through.
-pub const MAX_TOKEN: usize = 2 * MAX_TAG;
 
 /// Longest reference (`&#x0001F600;`), without `&` and `;`.
 const MAX_REFERENCE: usize = 16;
@@ -129,6 +132,11 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
+/// An attribute of a stream's header that `xmlstream` takes (RFC 6120 section 4.7), but for `version`.
+fn is_of_header(attribute: &[u8]) -> bool {
+    matches!(attribute, b"from" | b"to" | b"id" | b"xml:lang")
+}
+
 /// A control character, which XML 1.0 forbids (section 2.2).
 fn is_forbidden(byte: u8) -> bool {
     byte < 0x20 && !is_space(byte)
@@ -159,6 +167,11 @@ impl Guard {
     /// How often something was cut out so far.
     pub fn cuts(&self) -> u64 {
         self.cuts
+    }
+
+    /// How many elements are open, the stream's own counted.
+    pub fn depth(&self) -> usize {
+        self.depth
     }
 
     /// Takes the next bytes of the stream and appends to `out` what may pass.
@@ -390,8 +403,7 @@ impl Guard {
             return;
         }
         if self.depth < 2 {
-            out.extend_from_slice(run);
-            return;
+            return self.outside(run, out);
         }
         let fits = run.len().min(MAX_STANZA - self.size.min(MAX_STANZA));
         out.extend_from_slice(&run[..fits]);
@@ -409,12 +421,26 @@ impl Guard {
         if self.dropped > 0 || self.over {
             return;
         }
+        if self.depth < 2 {
+            return self.outside(piece, out);
+        }
         out.extend_from_slice(piece);
-        if self.depth >= 2 {
-            self.size += piece.len();
-            if self.size >= MAX_STANZA {
-                self.fill();
-            }
+        self.size += piece.len();
+        if self.size >= MAX_STANZA {
+            self.fill();
+        }
+    }
+
+    /// Text that belongs to no stanza: only white space may stand there (RFC 6120 section 11.7). What does not even
+    /// begin with a tag is another protocol.
+    fn outside(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        let spaces = text.iter().filter(|&&byte| is_space(byte));
+        let other = text.len() > spaces.clone().count();
+        if self.depth > 0 {
+            out.extend(spaces);
+            self.cuts += u64::from(other);
+        } else if other {
+            self.broken(out);
         }
     }
 
@@ -443,6 +469,9 @@ impl Guard {
         }
         let tag = &mut self.tag;
         let declares = tag.attribute == b"xmlns" || tag.attribute.starts_with(b"xmlns:");
+        if self.depth == 0 && !declares && !is_of_header(&tag.attribute) {
+            return;
+        }
         if tag.value_over {
             self.cuts += 1;
             if !declares || tag.attribute.len() >= MAX_NAME {
@@ -498,6 +527,10 @@ impl Guard {
             self.fill();
         } else {
             out.extend_from_slice(&self.tag.attributes);
+        }
+        if self.depth == 0 {
+            // The features that follow, or do not, say what the server really speaks.
+            out.extend_from_slice(b" version='1.0'");
         }
         out.extend_from_slice(if empty { b"/>" } else { b">" });
         self.depth += usize::from(!empty);

@@ -2,10 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::frames::{Frame, Frames};
+use super::super::transport::tests::{HEADER, read_all};
 use super::*;
-
-const HEADER: &str = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
 
 fn passed(input: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -15,11 +13,8 @@ fn passed(input: &[u8]) -> Vec<u8> {
 
 /// What a stream that holds `stanzas` is read as; the last must be the marker that every test appends.
 fn read(stanzas: &str) -> Vec<minidom::Element> {
-    let mut frames = Frames::default();
-    frames.feed(format!("{HEADER}{stanzas}<marker/>").as_bytes()).unwrap();
-    let mut elements: Vec<_> = std::iter::from_fn(|| frames.pop())
-        .filter_map(|f| if let Frame::Element(e) = f { Some(e) } else { None })
-        .collect();
+    let (mut elements, end) = read_all(&format!("{HEADER}{stanzas}<marker/>"));
+    assert_eq!(end, "the server closed the connection");
     assert!(elements.pop().is_some_and(|e| e.name() == "marker"), "the stream did not go on");
     elements
 }
@@ -117,8 +112,8 @@ fn cuts_are_counted() {
 #[test]
 fn markup_that_is_no_xml_is_left_to_the_parser_to_refuse() {
     for text in ["< a/>", "<a b/>", "<a / >", "<a b='c' ='d'/>", "<a><b></a>"] {
-        let mut frames = Frames::default();
-        assert!(frames.feed(format!("{HEADER}{text}").as_bytes()).is_err(), "{text}");
+        let (_, end) = read_all(&format!("{HEADER}{text}"));
+        assert!(end.starts_with("what came is not well-formed: "), "{text}: {end}");
     }
 }
 
@@ -134,6 +129,79 @@ fn piece() -> impl Strategy<Value = String> {
         1 => Just("<a><b>x</b></a >".to_owned()),
         1 => Just(format!("<a l='{}' m='1'/>", "v".repeat(huge))),
     ]
+}
+
+#[test]
+fn names_and_values_pass_up_to_what_the_parser_takes() {
+    // Exactly so long, as bytes, as references, and as characters of several bytes.
+    let values = [
+        "x".repeat(MAX_VALUE),
+        format!("{}&#10;", "&amp;".repeat(MAX_VALUE / 5 - 1)),
+        "\u{1F600}".repeat(MAX_VALUE / 4),
+    ];
+    for value in values {
+        let all = read(&format!("<message a='{value}' b='{value}x&#120;xx'><c d=\"{value}\"/></message>"));
+        let expected: usize = if value.starts_with('&') { MAX_VALUE / 5 } else { value.len() };
+        assert_eq!(all[0].attr("a").map(str::len), Some(expected));
+        assert_eq!(all[0].attr("b"), None);
+        assert_eq!(all[0].children().next().unwrap().attr("d").map(str::len), Some(expected));
+    }
+    let name = "n".repeat(MAX_NAME - 1);
+    let all = read(&format!("<message {name}='1'><{name}/><{name}n/></message>"));
+    assert_eq!((all[0].attr(name.as_str()), all[0].children().count()), (Some("1"), 1));
+}
+
+/// The bounds stand on this: if the parser's own changes, so may they.
+#[test]
+fn the_parser_ends_a_stream_at_a_longer_token_and_only_there() {
+    use rxml::{Parse, Parser, error::EndOrError};
+    let parse = |text: String| {
+        let (mut parser, mut rest) = (Parser::default(), text.as_bytes());
+        loop {
+            match parser.parse(&mut rest, false) {
+                Ok(_) => {}
+                Err(EndOrError::NeedMoreData) => return Ok(()),
+                Err(EndOrError::Error(error)) => return Err(error.to_string()),
+            }
+        }
+    };
+    let token = |length: usize| "x".repeat(length);
+    for (before, after) in [("<a b='", "'>"), ("<a ", "='b'>"), ("<", ">"), ("<a b='&#120;&#120;", "'>")] {
+        let decoded = 2 * usize::from(before.contains('&'));
+        assert_eq!(parse(format!("{before}{}{after}", token(MAX_TOKEN - decoded))), Ok(()), "{before}");
+        let over = parse(format!("{before}{}{after}", token(MAX_TOKEN - decoded + 1))).unwrap_err();
+        assert_eq!(over, "restricted xml: long name or reference", "{before}");
+    }
+    let tag: String = (0..MAX_ATTRIBUTES).map(|n| format!(" a{n}='{}'", token(MAX_TOKEN))).collect();
+    assert_eq!(parse(format!("<a{tag}>{}<b>", token(100 * MAX_TOKEN))), Ok(()));
+}
+
+#[test]
+fn a_header_is_brought_into_the_form_that_the_library_takes() {
+    let ns = "xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'";
+    let huge = "x".repeat(MAX_VALUE + 1);
+    for attributes in [
+        String::new(),
+        "version='1.0'".to_owned(),
+        "version='1.1' xmlns:x='u' x:y='z' stream:to='h' lang='en' xml:lang='de' xml:base='b'".to_owned(),
+        format!("version='{huge}' from='{huge}' id='i'"),
+        (0..2 * MAX_ATTRIBUTES).map(|n| format!(" a{n}='v'")).collect(),
+    ] {
+        let (elements, _) = read_all(&format!(" \n<?xml version='1.0'?>\n<stream:stream {attributes} {ns}><a/>"));
+        assert_eq!(elements.len(), 1, "{attributes}");
+    }
+}
+
+#[test]
+fn only_white_space_passes_between_stanzas() {
+    let all = read("\n<a/> \u{e9} text &amp; &#x41;&bogus; \u{1} <![CDATA[ t ]]> \r\n<b>text</b>\t");
+    assert_eq!(all.iter().map(minidom::Element::name).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(all[1].text(), "text");
+    let mut guard = Guard::default();
+    guard.feed(format!("{HEADER} \n<a/>\t").as_bytes(), &mut Vec::new());
+    assert_eq!(guard.cuts(), 0);
+    guard.feed(b"text", &mut Vec::new());
+    assert_eq!(guard.cuts(), 1);
 }
 
 proptest! {

@@ -4,19 +4,21 @@
 //! ```text
 //! connect, tls, sasl/   a place, a secured connection, a proof of who one is
 //! wire, sign_in         from there to a session, bound or resumed
-//! guard, frames         bytes <-> elements, within bounds
+//! guard, transport      what the library's `xmlstream` is fed, within bounds
+//! element               what it is given to write
 //! stream                the task of a stream that is up
 //! oauth                 tokens for the networks that want them
 //! ```
 
 pub mod connect;
-pub mod frames;
+pub mod element;
 pub mod guard;
 pub mod oauth;
 pub mod sasl;
 mod sign_in;
 mod stream;
 pub mod tls;
+mod transport;
 mod wire;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -208,8 +210,7 @@ impl Xmpp {
             _ => 0,
         };
         let live = Live { stream, domain: &order.domain, timeouts: &network.timeouts, orders, reports };
-        let (io, frames) = session.wire.into_parts();
-        live.run(io, frames, session.up, session.early, inbound, held).await
+        live.run(session.wire.into_stream(), session.up, session.early, inbound, held).await
     }
 
     fn sign_in<'a>(&'a self, network: &'a NetworkSettings, domain: &'a str) -> SignIn<'a> {

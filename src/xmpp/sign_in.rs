@@ -10,7 +10,7 @@ use tokio_rustls::client::TlsStream;
 use super::{
     Endpoint, Shared, Timeouts,
     connect::{Target, parse_host},
-    frames::{NS_CLIENT, element},
+    element::{NS_CLIENT, element},
     sasl::{self, Exchange, NS_SASL, Offer},
     tls::TlsMode,
     wire::{Stop, Wire, bounded},
@@ -170,21 +170,14 @@ impl SignIn<'_> {
         let tls = tokio::time::timeout_at(until, handshake)
             .await
             .map_err(|_| StreamEnd::TimedOut { phase: "the TLS handshake".to_owned() })??;
-        let mut wire = self.wire(tls);
-        let features = wire.open(self.domain, account.map(BareJid::as_str)).await?;
-        Ok((wire, features))
-    }
-
-    fn wire<IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(&self, io: IO) -> Wire<IO> {
-        Wire::new(io, self.domain, self.timeouts.step, self.deadline)
+        Wire::open(tls, self.domain, account.map(BareJid::as_str), self.timeouts.step, self.deadline).await
     }
 
     /// RFC 6120 section 5. Never goes on without.
     async fn start_tls(&self, tcp: TcpStream) -> Result<TcpStream, Stop> {
         let phase = "STARTTLS";
         let refused = |detail: &str| StreamEnd::Tls { host: self.domain.to_owned(), detail: detail.to_owned() };
-        let mut wire = self.wire(tcp);
-        let features = wire.open(self.domain, None).await?;
+        let (mut wire, features) = Wire::open(tcp, self.domain, None, self.timeouts.step, self.deadline).await?;
         if !features.has_child("starttls", NS_TLS) {
             return Err(refused("it does not offer encryption").into());
         }
@@ -200,7 +193,7 @@ impl SignIn<'_> {
         let Secured { mut wire, features, .. } = secured;
         let before = max_bytes(&features);
         let (mechanism, keep) = self.authenticate(&mut wire, &features, order).await?;
-        let features = wire.open(self.domain, order.account.as_ref().map(BareJid::as_str)).await?;
+        let (mut wire, features) = wire.reopen(order.account.as_ref().map(BareJid::as_str)).await?;
         let manages = features.has_child("sm", NS_SM);
         let mut up = StreamUp {
             account: order

@@ -1,28 +1,38 @@
 //! The task of one stream: its only reader and writer, reading and writing at the same time. It holds no rules: what
 //! comes is reported, what is ordered is written; only acknowledgements, keep-alives and time-outs are its own.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
+use futures::{Sink, StreamExt};
 use minidom::Element;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite},
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
 };
+use tokio_xmpp::xmlstream::ReadError;
 
 use super::{
     Timeouts,
-    frames::{Frame, Frames, NS_CLIENT, NS_STREAM, element, write_element},
+    element::{NS_CLIENT, NS_STREAM, Outgoing, element},
     sign_in::{NS_SM, handled, is_stanza},
-    wire::{READ_SIZE, Stop, io_words, stream_error},
+    transport::{Parting, Transport},
+    wire::{Stop, Stream, io_words, read_words, stream_error},
 };
 use crate::domain::{
     StreamId,
     stream::{StreamEnd, StreamOrder, StreamReport, StreamUp},
 };
 
-/// Bytes that wait to be written; above, no further orders are taken until the server reads.
-const HIGH_WATER: usize = 256 * 1024;
+/// Elements that wait to be written; above, no further orders are taken until the server reads.
+const HIGH_WATER: usize = 64;
 /// Commits are told to the server by themselves when this many stanzas were not yet.
 const ACK_EVERY: u32 = 20;
 /// How long an ending stream may take to write what is left, and then again to hear the server's end.
@@ -50,6 +60,21 @@ enum Ending {
     Closing(Instant, bool),
 }
 
+/// Our half of the stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Open,
+    /// `</stream:stream>` follows what waits to be written. After it there is nothing to say.
+    Ending,
+    Ended,
+}
+
+/// What a stream could do.
+enum Moved {
+    Read(Option<Result<Element, ReadError>>),
+    Wrote(io::Result<()>),
+}
+
 /// The counts of XEP-0198.
 struct Acks {
     /// Stream management is on.
@@ -68,9 +93,12 @@ struct Acks {
 
 struct State {
     /// What waits to be written.
-    out: Vec<u8>,
-    /// What was written but may still be buffered below.
+    out: VecDeque<Element>,
+    half: Half,
+    /// What was written may still be buffered below.
     unflushed: bool,
+    /// Nothing can be written any more; what came before is still read.
+    broken: Option<io::Error>,
     /// The last time that something was written, or that there was nothing to write.
     wrote: Instant,
     /// The last time that something came.
@@ -78,7 +106,7 @@ struct State {
     /// A keep-alive was sent at this time and nothing has come since.
     probed: Option<Instant>,
     probes: u64,
-    /// Reports that wait for room in the mailbox: those of one read at most. Nothing is read meanwhile.
+    /// Reports that wait for room in the mailbox: those of one element, and of the setting up. Nothing is read meanwhile.
     ready: VecDeque<StreamReport>,
     acks: Acks,
     ending: Option<Ending>,
@@ -86,20 +114,20 @@ struct State {
 
 impl Live<'_> {
     /// Runs until the stream is over. `inbound` is how many stanzas of a resumed session are handled already.
-    pub async fn run<IO: AsyncRead + AsyncWrite>(
+    pub async fn run<IO: AsyncRead + AsyncWrite + Unpin>(
         mut self,
-        io: IO,
-        mut frames: Frames,
+        mut stream: Box<Stream<IO>>,
         up: StreamUp,
         early: Vec<Element>,
         inbound: u32,
         held: Vec<StreamOrder>,
     ) -> StreamEnd {
-        let (mut reader, mut writer) = tokio::io::split(io);
         let now = Instant::now();
         let mut state = State {
-            out: Vec::new(),
+            out: VecDeque::new(),
+            half: Half::Open,
             unflushed: false,
+            broken: None,
             wrote: now,
             heard: now,
             probed: None,
@@ -119,47 +147,37 @@ impl Live<'_> {
         for stanza in early {
             state.element(stanza, self.stream);
         }
-        state.frames(&mut frames, self.stream);
         for order in held {
             state.order(order);
         }
-        let mut buffer = vec![0; READ_SIZE];
         loop {
+            state.note(stream.get_stream());
             match &state.ending {
                 Some(Ending::Over(end)) if state.ready.is_empty() => {
                     let end = end.clone();
                     // A last word, such as our half of the stream's end, if it can be had at once.
-                    let _ = timeout(CLOSING, write_rest(&mut writer, &state.out)).await;
+                    let _ = timeout(CLOSING, state.part(&mut stream)).await;
                     return end;
                 }
                 Some(Ending::Closing(_, false)) if !state.writes() => {
-                    let _ = timeout(CLOSING, writer.shutdown()).await;
+                    let _ = timeout(CLOSING, state.part(&mut stream)).await;
                     return StreamEnd::Closed;
                 }
                 _ => {}
             }
             let over = matches!(state.ending, Some(Ending::Over(_)));
+            let (reads, writes) = (state.ready.is_empty() && !over, state.writes() && !over);
             let alarm = state.alarm(self.timeouts);
             tokio::select! {
-                read = reader.read(&mut buffer), if state.ready.is_empty() && !over => {
-                    state.heard = Instant::now();
-                    state.probed = None;
-                    match read {
-                        Ok(0) => state.over("the server closed the connection"),
-                        Ok(n) => {
-                            if let Err(error) = frames.feed(&buffer[..n]) {
-                                state.frames(&mut frames, self.stream);
-                                state.over(&error.to_string());
-                            }
-                            state.frames(&mut frames, self.stream);
-                        }
-                        Err(error) => state.over(&io_words(&error)),
+                moved = poll_fn(|cx| state.poll_move(&mut stream, reads, writes, cx)), if reads || writes => {
+                    match moved {
+                        Moved::Read(Some(Ok(element))) => state.element(element, self.stream),
+                        Moved::Read(Some(Err(error))) => state.failed(&error, stream.get_stream()),
+                        Moved::Read(None) => state.over("the server closed the connection"),
+                        Moved::Wrote(Ok(())) => {}
+                        Moved::Wrote(Err(error)) => state.over(&io_words(&error)),
                     }
                 }
-                written = write_some(&mut writer, &state.out), if state.writes() && !over => match written {
-                    Ok(n) => state.written(n),
-                    Err(error) => state.over(&io_words(&error)),
-                },
                 permit = self.reports.reserve(), if !state.ready.is_empty() => {
                     let Ok(permit) = permit else { return StreamEnd::Closed };
                     if let Some(report) = state.ready.pop_front() {
@@ -174,6 +192,7 @@ impl Live<'_> {
                     state.order(order.unwrap_or(StreamOrder::Suspend));
                 }
                 () = sleep_until(alarm) => {
+                    state.note(stream.get_stream());
                     if let Some(end) = state.alarmed(&mut self) {
                         return end;
                     }
@@ -183,24 +202,97 @@ impl Live<'_> {
     }
 }
 
-/// Writes some of it, or flushes where there is nothing to write. Nothing is lost if it is dropped half-way.
-async fn write_some<W: AsyncWrite + Unpin>(writer: &mut W, out: &[u8]) -> std::io::Result<usize> {
-    if out.is_empty() {
-        return writer.flush().await.map(|()| 0);
-    }
-    match writer.write(out).await {
-        Ok(0) => Err(std::io::ErrorKind::WriteZero.into()),
-        written => written,
-    }
-}
-
-async fn write_rest<W: AsyncWrite + Unpin>(writer: &mut W, out: &[u8]) -> std::io::Result<()> {
-    writer.write_all(out).await?;
-    writer.flush().await?;
-    writer.shutdown().await
-}
-
 impl State {
+    /// Reads an element or writes what waits, whichever goes: neither waits for the other. What was read comes first, so
+    /// that a server's last words are heard although it takes none of ours any more.
+    fn poll_move<IO: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut Stream<IO>,
+        reads: bool,
+        writes: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Moved> {
+        let mut wrote = Poll::Pending;
+        if writes && self.broken.is_none() {
+            match self.poll_write(stream, cx) {
+                Poll::Ready(Err(error)) => self.broken = Some(error),
+                other => wrote = other,
+            }
+        }
+        if !reads {
+            return wrote.map(Moved::Wrote);
+        }
+        if let Poll::Ready(read) = stream.poll_next_unpin(cx) {
+            return Poll::Ready(Moved::Read(read));
+        }
+        match self.broken.take() {
+            Some(error) => Poll::Ready(Moved::Wrote(Err(error))),
+            None => wrote.map(Moved::Wrote),
+        }
+    }
+
+    /// Writes and flushes all that waits.
+    fn poll_write<IO: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut Stream<IO>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut stream = Pin::new(stream);
+        while !self.out.is_empty() {
+            ready!(Sink::<&Outgoing<'_>>::poll_ready(stream.as_mut(), cx))?;
+            if let Some(element) = self.out.pop_front() {
+                stream.as_mut().start_send(&Outgoing(&element))?;
+                self.unflushed = true;
+            }
+            if self.out.is_empty() && self.acks.unasked && self.ending.is_none() {
+                self.acks.unasked = false;
+                self.out.push_back(element("r", NS_SM, &[]));
+            }
+        }
+        if self.half == Half::Ending {
+            ready!(stream.poll_shutdown(cx))?;
+            self.half = Half::Ended;
+        } else if self.half == Half::Open {
+            ready!(Sink::<&Outgoing<'_>>::poll_flush(stream, cx))?;
+        }
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what is left and lets the connection go, with `</stream:stream>` only if our half was to end.
+    async fn part<IO: AsyncRead + AsyncWrite + Unpin>(&mut self, stream: &mut Stream<IO>) -> io::Result<()> {
+        let cuts = stream.get_stream().cuts();
+        if cuts > 0 {
+            tracing::debug!(cuts, "what was over a bound was cut out of the stream");
+        }
+        poll_fn(|cx| self.poll_write(stream, cx)).await?;
+        let suspended = self.half == Half::Open;
+        stream.get_stream().part(if suspended { Parting::Suspend } else { Parting::End });
+        stream.shutdown().await
+    }
+
+    /// Takes over when something last came and went.
+    fn note<IO: AsyncWrite>(&mut self, transport: &Transport<IO>) {
+        self.wrote = self.wrote.max(transport.wrote());
+        self.heard = self.heard.max(transport.heard());
+        self.probed = self.probed.filter(|at| transport.heard() <= *at);
+    }
+
+    fn failed<IO: AsyncWrite>(&mut self, error: &ReadError, transport: &Transport<IO>) {
+        let Some(detail) = read_words(error, transport) else { return };
+        if matches!(error, ReadError::StreamFooterReceived) {
+            self.end_half();
+        }
+        self.over(&detail);
+    }
+
+    fn end_half(&mut self) {
+        if self.half == Half::Open {
+            self.due();
+            self.half = Half::Ending;
+        }
+    }
+
     fn over(&mut self, detail: &str) {
         // Once we are closing, losing the connection is no news.
         let end = match self.ending {
@@ -216,46 +308,23 @@ impl State {
         }
     }
 
-    fn push(&mut self, bytes: &[u8]) {
+    fn push(&mut self, element: Element) {
+        if self.half == Half::Open {
+            self.due();
+            self.out.push_back(element);
+        }
+    }
+
+    /// Something is about to wait to be written: the time for it begins, unless it runs already.
+    fn due(&mut self) {
         if !self.writes() {
             self.wrote = Instant::now();
         }
-        self.out.extend_from_slice(bytes);
     }
 
     /// Something waits to be written or flushed.
     fn writes(&self) -> bool {
-        !self.out.is_empty() || self.unflushed
-    }
-
-    /// `n` bytes were written; none: all was flushed.
-    fn written(&mut self, n: usize) {
-        self.wrote = Instant::now();
-        self.unflushed = n > 0;
-        self.out.drain(..n);
-        if n > 0 && self.out.is_empty() {
-            self.out.shrink_to(READ_SIZE);
-            if self.acks.unasked && self.ending.is_none() {
-                self.acks.unasked = false;
-                self.push(b"<r xmlns='urn:xmpp:sm:3'/>");
-            }
-        }
-    }
-
-    fn frames(&mut self, frames: &mut Frames, stream: StreamId) {
-        while let Some(frame) = frames.pop() {
-            match frame {
-                _ if matches!(self.ending, Some(Ending::Over(_))) => {}
-                Frame::Element(element) => self.element(element, stream),
-                Frame::Header(_) => {}
-                Frame::End => {
-                    if self.ending.is_none() {
-                        self.push(b"</stream:stream>");
-                    }
-                    self.over("the server closed the stream");
-                }
-            }
-        }
+        !self.out.is_empty() || self.unflushed || self.half == Half::Ending
     }
 
     fn element(&mut self, element: Element, stream: StreamId) {
@@ -274,7 +343,7 @@ impl State {
                 _ => {}
             }
         } else if element.is("error", NS_STREAM) {
-            self.push(b"</stream:stream>");
+            self.end_half();
             self.end(match stream_error(&element) {
                 Stop::End(end) => end,
                 Stop::Redirect(place) => {
@@ -288,11 +357,10 @@ impl State {
         match order {
             StreamOrder::Connect(_) => tracing::warn!("a stream cannot be connected twice: order ignored"),
             StreamOrder::Send(stanzas) => {
-                for stanza in &stanzas {
-                    self.push(b"");
-                    write_element(stanza, &mut self.out);
-                }
                 self.acks.unasked |= self.acks.managed && !stanzas.is_empty();
+                for stanza in stanzas {
+                    self.push(stanza);
+                }
             }
             StreamOrder::Ack(committed) => {
                 // A count never goes back; it wraps around (XEP-0198 section 4).
@@ -309,7 +377,7 @@ impl State {
                 if self.acks.managed {
                     self.tell();
                 }
-                self.push(b"</stream:stream>");
+                self.end_half();
                 self.ending = Some(Ending::Closing(Instant::now() + CLOSING, true));
             }
             StreamOrder::Suspend => {
@@ -324,8 +392,7 @@ impl State {
     /// `<a/>`: only what is committed.
     fn tell(&mut self) {
         self.acks.told = self.acks.committed;
-        let bytes = format!("<a xmlns='{NS_SM}' h='{}'/>", self.acks.committed);
-        self.push(bytes.as_bytes());
+        self.push(element("a", NS_SM, &[("h", &self.acks.committed.to_string())]));
     }
 
     /// When something has to be done even if nothing happens.
@@ -364,14 +431,13 @@ impl State {
             None if now >= self.heard + live.timeouts.keepalive => {
                 self.probed = Some(now);
                 if self.acks.managed {
-                    self.push(b"<r xmlns='urn:xmpp:sm:3'/>");
+                    self.push(element("r", NS_SM, &[]));
                 } else {
                     let id = format!("{}{}", ping_prefix(live.stream), self.probes);
                     let mut ping = element("iq", NS_CLIENT, &[("type", "get"), ("id", &id), ("to", live.domain)]);
                     ping.append_child(element("ping", "urn:xmpp:ping", &[]));
                     self.probes += 1;
-                    self.push(b"");
-                    write_element(&ping, &mut self.out);
+                    self.push(ping);
                 }
             }
             _ => {}
@@ -389,4 +455,57 @@ fn is_our_pong(element: &Element, stream: StreamId) -> bool {
     element.name() == "iq"
         && matches!(element.attr("type"), Some("result" | "error"))
         && element.attr("id").is_some_and(|id| id.starts_with(&ping_prefix(stream)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::{
+        super::{transport::tests::HEADER, wire::Wire},
+        *,
+    };
+    use crate::domain::BareJid;
+
+    #[tokio::test]
+    async fn the_last_words_of_a_server_that_takes_none_are_heard() {
+        let error = "<stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>";
+        let text = format!("{HEADER}<stream:features/><message id='1'/><message id='2'/>{error}");
+        let (writer, mut peer) = tokio::io::duplex(1024);
+        let io = tokio::io::join(text.as_bytes(), writer);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let (wire, _) = Wire::open(io, "capulet.lit", None, Duration::from_secs(10), deadline).await.unwrap();
+        peer.shutdown().await.unwrap();
+        drop(peer);
+        let up = StreamUp {
+            account: BareJid::parse("juliet@capulet.lit").unwrap(),
+            resource: String::new(),
+            resumed: None,
+            failed_h: None,
+            management: None,
+            max_bytes: None,
+            roster_versioning: false,
+            keep: None,
+            mechanism: String::new(),
+        };
+        let (_orders, mut orders) = mpsc::channel(1);
+        let (reports, mut inbox) = mpsc::channel(10);
+        let timeouts = Timeouts::default();
+        let live = Live {
+            stream: StreamId(1),
+            domain: "capulet.lit",
+            timeouts: &timeouts,
+            orders: &mut orders,
+            reports: &reports,
+        };
+        let unsent = StreamOrder::Send(vec![element("message", NS_CLIENT, &[]); 3]);
+        let end = live.run(wire.into_stream(), up, Vec::new(), 0, vec![unsent]).await;
+        assert_eq!(end, StreamEnd::StreamError { condition: "conflict".to_owned(), text: None });
+        inbox.close();
+        let mut stanzas = 0;
+        while let Some((_, report)) = inbox.recv().await {
+            stanzas += usize::from(matches!(report, StreamReport::Stanza(_)));
+        }
+        assert_eq!(stanzas, 2);
+    }
 }

@@ -1,22 +1,28 @@
 //! A stream while it is being set up: one side speaks, the other answers, every answer in time.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
+use futures::{SinkExt, StreamExt};
 use minidom::Element;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout_at},
 };
+use tokio_xmpp::xmlstream::{ReadError, StreamHeader, Timeouts, XmlStream, initiate_stream};
 
-use super::frames::{Frame, Frames, NS_STREAM, write_element, write_header};
+use super::{
+    element::{NS_CLIENT, NS_STREAM, Outgoing},
+    transport::Transport,
+};
 use crate::domain::stream::StreamEnd;
 
 /// The namespace of stream error conditions (RFC 6120 section 4.9.2).
 const NS_STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
 /// Longest text of the other side that is passed on.
 const MAX_TEXT: usize = 500;
-/// Bytes that are read at once.
-pub const READ_SIZE: usize = 8 * 1024;
+/// Long enough to be never.
+const FAR: Duration = Duration::from_hours(365 * 24);
+const CLOSED: &str = "the server closed the connection";
 
 /// Why the setting up stops.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,130 +55,150 @@ pub fn bounded(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect()
 }
 
-/// One connection and its frames.
+/// A stream of the library, over our transport.
+pub type Stream<IO> = XmlStream<Transport<IO>, Element>;
+
+/// One connection and the stream on it.
 pub struct Wire<IO> {
-    io: IO,
-    frames: Frames,
-    /// The domain, for the words of an error.
+    /// On the heap: it is large, and handed on many times until a session is up.
+    stream: Box<Stream<IO>>,
+    /// The domain, for the header and for the words of an error.
     host: String,
     /// Each answer gets this long…
     step: Duration,
     /// …but all together no longer than this.
     deadline: Instant,
-    heard: bool,
-    buffer: Vec<u8>,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
-    /// `step`: how long one answer may take; `deadline`: when the whole must be done.
-    pub fn new(io: IO, host: &str, step: Duration, deadline: Instant) -> Self {
-        Self {
-            io,
-            frames: Frames::default(),
-            host: host.to_owned(),
-            step,
-            deadline,
-            heard: false,
-            buffer: vec![0; READ_SIZE],
-        }
+    /// Opens a stream to `host` and gives its features (RFC 6120 sections 4.2, 4.3). `from` is left out before TLS, and
+    /// always where the account is not known. `step`: how long one answer may take; `deadline`: when the whole must be
+    /// done.
+    pub async fn open(
+        io: IO,
+        host: &str,
+        from: Option<&str>,
+        step: Duration,
+        deadline: Instant,
+    ) -> Result<(Self, Element), Stop> {
+        Self::begin(io, host, from, step, deadline, false).await
     }
 
-    /// Ends the setting up: the connection, and what was read of the stream. What is buffered but not yet framed goes
-    /// with it.
-    pub fn into_parts(self) -> (IO, Frames) {
-        (self.io, self.frames)
+    /// Opens the stream anew on the same connection; whatever was read of the old one is dropped.
+    pub async fn reopen(self, from: Option<&str>) -> Result<(Self, Element), Stop> {
+        let Self { stream, host, step, deadline } = self;
+        Self::begin(stream.into_inner().into_io(), &host, from, step, deadline, true).await
     }
 
-    /// Gives the bare connection back; whatever was read beyond the last frame is dropped, so that nothing sent before
-    /// TLS counts after it (RFC 6120 section 5.4.3.3).
+    async fn begin(
+        io: IO,
+        host: &str,
+        from: Option<&str>,
+        step: Duration,
+        deadline: Instant,
+        known: bool,
+    ) -> Result<(Self, Element), Stop> {
+        let not_xmpp = || StreamEnd::NotXmpp { host: host.to_owned() };
+        let header = StreamHeader { to: Some(host.into()), from: from.map(Into::into), id: None };
+        // Only our own rules tell when a stream is dead.
+        let never = Timeouts { read_timeout: FAR, response_timeout: FAR };
+        let phase = "the stream's header";
+        let opening = Box::pin(initiate_stream(Transport::new(io), NS_CLIENT, header, never));
+        let opened = timeout_at(deadline.min(Instant::now() + step), opening).await.map_err(|_| timed_out(phase))?;
+        let opened = opened.map_err(|error| match malformed(&error) {
+            Malformed::Xml if known => closed(&io_words(&error)),
+            Malformed::Xml | Malformed::Header => not_xmpp().into(),
+            Malformed::No => closed(&io_words(&error)),
+        })?;
+        // They are read as an element like any other: the library's own type knows neither all mechanisms nor all
+        // features that we use.
+        let mut wire = Self { stream: Box::new(opened.skip_features()), host: host.to_owned(), step, deadline };
+        let features = wire.element("the stream's features").await?;
+        if features.is("features", NS_STREAM) { Ok((wire, features)) } else { Err(not_xmpp().into()) }
+    }
+
+    /// Ends the setting up: the stream goes on.
+    pub fn into_stream(self) -> Box<Stream<IO>> {
+        self.stream
+    }
+
+    /// Gives the bare connection back; whatever was read beyond the last element is dropped, so that nothing sent
+    /// before TLS counts after it (RFC 6120 section 5.4.3.3).
     pub fn into_io(self) -> IO {
-        self.io
+        self.stream.into_inner().into_io()
     }
 
     /// The connection.
     pub fn io(&self) -> &IO {
-        &self.io
-    }
-
-    /// Opens the stream, or opens it anew, and gives the features (RFC 6120 sections 4.2, 4.3).
-    pub async fn open(&mut self, to: &str, from: Option<&str>) -> Result<Element, Stop> {
-        self.frames = Frames::default();
-        let mut bytes = Vec::new();
-        write_header(to, from, &mut bytes);
-        self.write(&bytes, "opening the stream").await?;
-        match self.next("the stream's header").await? {
-            Frame::Header(header) if header.is("stream", NS_STREAM) => {}
-            _ => return Err(StreamEnd::NotXmpp { host: self.host.clone() }.into()),
-        }
-        let features = self.element("the stream's features").await?;
-        if features.is("features", NS_STREAM) {
-            Ok(features)
-        } else {
-            Err(StreamEnd::NotXmpp { host: self.host.clone() }.into())
-        }
+        self.stream.get_stream().io()
     }
 
     /// Sends an element.
     pub async fn send(&mut self, element: &Element, phase: &str) -> Result<(), Stop> {
-        let mut bytes = Vec::new();
-        write_element(element, &mut bytes);
-        self.write(&bytes, phase).await
+        let outgoing = Outgoing(element);
+        let until = self.deadline.min(Instant::now() + self.step);
+        let sent = timeout_at(until, self.stream.send(&outgoing)).await.map_err(|_| timed_out(phase))?;
+        sent.map_err(|error| closed(&io_words(&error)))
     }
 
     /// The next element; stream errors and the end of the stream stop.
     pub async fn element(&mut self, phase: &str) -> Result<Element, Stop> {
-        match self.next(phase).await? {
-            Frame::Element(element) if element.is("error", NS_STREAM) => Err(stream_error(&element)),
-            Frame::Element(element) => Ok(element),
-            Frame::Header(_) | Frame::End => Err(closed("the server closed the stream")),
-        }
-    }
-
-    async fn write(&mut self, bytes: &[u8], phase: &str) -> Result<(), Stop> {
-        let io = &mut self.io;
-        let written = async {
-            io.write_all(bytes).await?;
-            io.flush().await
-        };
-        match timeout_at(self.deadline.min(Instant::now() + self.step), written).await {
-            Ok(written) => written.map_err(|error| closed(&io_words(&error))),
-            Err(_) => Err(StreamEnd::TimedOut { phase: phase.to_owned() }.into()),
-        }
-    }
-
-    async fn next(&mut self, phase: &str) -> Result<Frame, Stop> {
         let until = self.deadline.min(Instant::now() + self.step);
         loop {
-            if let Some(frame) = self.frames.pop() {
-                self.heard = true;
-                return Ok(frame);
-            }
-            let read = timeout_at(until, self.io.read(&mut self.buffer)).await;
-            let read = read.map_err(|_| StreamEnd::TimedOut { phase: phase.to_owned() })?;
-            match read {
-                Ok(0) => return Err(closed("the server closed the connection")),
-                Ok(n) => self.frames.feed(&self.buffer[..n]).map_err(|error| {
-                    if self.heard {
-                        closed(&error.to_string())
-                    } else {
-                        StreamEnd::NotXmpp { host: self.host.clone() }.into()
+            let next = timeout_at(until, self.stream.next()).await.map_err(|_| timed_out(phase))?;
+            match next {
+                Some(Ok(element)) if element.is("error", NS_STREAM) => return Err(stream_error(&element)),
+                Some(Ok(element)) => return Ok(element),
+                Some(Err(error)) => {
+                    if let Some(detail) = read_words(&error, self.stream.get_stream()) {
+                        return Err(closed(&detail));
                     }
-                })?,
-                Err(error) => return Err(closed(&io_words(&error))),
+                }
+                None => return Err(closed(CLOSED)),
             }
         }
+    }
+}
+
+/// What is wrong with what came, if that is what is wrong.
+enum Malformed {
+    Xml,
+    Header,
+    No,
+}
+
+fn malformed(error: &io::Error) -> Malformed {
+    match error.get_ref() {
+        Some(inner) if inner.is::<rxml::Error>() => Malformed::Xml,
+        // Of TLS too there are invalid data.
+        Some(inner) if inner.is::<rustls::Error>() => Malformed::No,
+        _ if error.kind() == io::ErrorKind::InvalidData => Malformed::Header,
+        _ => Malformed::No,
+    }
+}
+
+/// Why a stream cannot be read on, in words for a person; nothing if it can.
+pub fn read_words<IO: AsyncWrite>(error: &ReadError, transport: &Transport<IO>) -> Option<String> {
+    match error {
+        ReadError::HardError(error) => Some(io_words(transport.failure().unwrap_or(error))),
+        ReadError::StreamFooterReceived => Some("the server closed the stream".to_owned()),
+        // An element takes whatever is well-formed, and silence is not the library's to judge.
+        ReadError::ParseError(_) | ReadError::SoftTimeout => None,
     }
 }
 
 /// A failed read or write in words for a person. That TLS was not ended in style is nobody's concern here: what counts
 /// is confirmed by the protocol above.
-pub fn io_words(error: &std::io::Error) -> String {
+pub fn io_words(error: &io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset => {
-            "the server closed the connection".to_owned()
-        }
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => CLOSED.to_owned(),
+        _ if matches!(malformed(error), Malformed::Xml) => format!("what came is not well-formed: {error}"),
         _ => error.to_string(),
     }
+}
+
+fn timed_out(phase: &str) -> Stop {
+    StreamEnd::TimedOut { phase: phase.to_owned() }.into()
 }
 
 fn closed(detail: &str) -> Stop {

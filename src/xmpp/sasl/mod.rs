@@ -13,7 +13,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use minidom::Element;
 
 use self::scram::Scram;
-use super::frames::element;
+use super::element::element;
 use crate::domain::{
     BareJid,
     credentials::{Credentials, ScramHash, Secret},
