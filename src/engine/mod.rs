@@ -4,6 +4,7 @@
 //! A shell calls [`Engine::handle`] for each input that waits (up to a bound), then [`Engine::commit`] once, and carries
 //! out what that returns. Nothing is answered, acknowledged or sent before the commit that it rests on.
 
+mod archive;
 mod command;
 mod done;
 mod iq;

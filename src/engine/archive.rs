@@ -1,0 +1,278 @@
+//! What the archive tells (XEP-0313, XEP-0136): pages of what was missed, the history of a new room, and what in it is known
+//! already.
+
+use minidom::Element;
+
+use super::{Engine, xmpp::Arrival};
+use crate::{
+    bridge::{ghost::contact_of, question::Question},
+    domain::{
+        DebtId, LoginId, Timestamp,
+        capability::Archive,
+        effect::{ContactKey, Lane},
+    },
+    store::{
+        StoreError,
+        portal::{History, RECENT, Said, Source},
+    },
+    translate::{
+        history::{self, Archived, Recent},
+        stable_id,
+    },
+};
+
+/// Most results that one archive question may give; a server that sends more is not listened to.
+const MAX_RESULTS: usize = 2_000;
+
+impl Engine {
+    pub(super) fn on_archive_result(&mut self, login: &LoginId, result: Archived) {
+        let Some(live) = self.lives.get_mut(login) else { return };
+        match live.questions.get_mut(&result.query) {
+            Some(pending) if pending.results.len() < MAX_RESULTS => pending.results.push(result),
+            _ => self.bridge.ignore("archive result that was not asked for"),
+        }
+    }
+
+    /// We sent it: the server has it, whatever became of our stream.
+    pub(super) fn on_own_archived(
+        &mut self,
+        contact: &ContactKey,
+        id: &str,
+        debt: DebtId,
+        source: Source,
+        archive_id: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let event = self.bridge.store.event_of(contact, &stable_id::sent(id))?;
+        if let Some(debt) = self.bridge.store.debt(&Lane::ToXmpp(contact.clone()), debt)? {
+            self.settle(&debt)?;
+        }
+        if let (Some(archive_id), Some(event)) = (archive_id, event) {
+            self.bridge.store.bind(contact, &stable_id::archived(archive_id), Some(&event))?;
+        }
+        self.advance_archive(&contact.login, source, archive_id)
+    }
+
+    /// From here the archive is asked next time. History of one room says nothing of the others.
+    pub(super) fn advance_archive(
+        &mut self,
+        login: &LoginId,
+        source: Source,
+        id: Option<&str>,
+    ) -> Result<(), StoreError> {
+        match id {
+            Some(id) if source == Source::Live => self.archived_through(login, id),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn archived_through(&mut self, login: &LoginId, id: &str) -> Result<(), StoreError> {
+        if let Some(mut row) = self.bridge.store.login(login)? {
+            row.archive_after = Some(id.to_owned());
+            self.bridge.store.put_login(&row)?;
+        }
+        Ok(())
+    }
+
+    /// A page of what was missed is in.
+    pub(super) fn on_caught_up_page(
+        &mut self,
+        login: &LoginId,
+        results: Vec<Archived>,
+        answer: Option<&Element>,
+        (fetched, since, newest): (u32, Timestamp, bool),
+    ) -> Result<(), StoreError> {
+        let Some(account) = self.lives.get(login).and_then(|live| live.account.clone()) else { return Ok(()) };
+        let Some(answer) = answer else {
+            // The place to go on from is no longer in the archive: take the newest instead.
+            if !newest && fetched == 0 {
+                return self.ask(login, Question::CatchUp { after: None, since, fetched, newest: true });
+            }
+            self.bridge.ignore("archive not readable");
+            return Ok(());
+        };
+        let end = history::read_end(answer);
+        let count = u32::try_from(results.len()).unwrap_or(u32::MAX);
+        let last = results.last().map(|result| result.id.clone()).or(end.last);
+        for result in results {
+            let arrival = Arrival {
+                stanza: &result.message,
+                source: Source::Archive,
+                at: result.at,
+                archive_id: Some(result.id),
+                waited: false,
+                bound: None,
+            };
+            self.arrive(login, &account, &arrival)?;
+        }
+        if let Some(last) = &last {
+            self.archived_through(login, last)?;
+        }
+        let fetched = fetched.saturating_add(count);
+        if end.complete || newest || count == 0 {
+            return Ok(());
+        }
+        if fetched >= self.bridge.settings.history_catch_up {
+            if let Some(owner) = self.owner_of(login)? {
+                self.bridge.say(&owner, format!("More was said to {account} while I was away than the {fetched} messages that I fetch at most. I add the newest; what lies between is in your other apps."))?;
+            }
+            return self.ask(login, Question::CatchUp { after: None, since, fetched: 0, newest: true });
+        }
+        self.ask(login, Question::CatchUp { after: last, since, fetched, newest: false })
+    }
+
+    /// What was said before the room was there is in.
+    pub(super) fn on_history(&mut self, contact: &ContactKey, results: Vec<Archived>) -> Result<(), StoreError> {
+        let Some(account) = self.lives.get(&contact.login).and_then(|live| live.account.clone()) else { return Ok(()) };
+        self.history_done(contact)?;
+        for result in results {
+            let arrival = Arrival {
+                stanza: &result.message,
+                source: Source::Archive,
+                at: result.at,
+                archive_id: Some(result.id),
+                waited: false,
+                bound: None,
+            };
+            self.arrive(&contact.login, &account, &arrival)?;
+        }
+        self.release_held(&contact.login)
+    }
+
+    fn history_done(&mut self, contact: &ContactKey) -> Result<(), StoreError> {
+        if let Some(mut portal) = self.bridge.store.portal(contact)? {
+            portal.history = History::Done;
+            self.bridge.store.put_portal(contact, &portal)?;
+        }
+        Ok(())
+    }
+
+    /// The last messages of a conversation, from an archive without ids: those that are not known yet go into the room. Each
+    /// known one answers for one of the archive's, so that two equal messages stay two.
+    pub(super) fn on_recent(&mut self, contact: &ContactKey, recent: Vec<Recent>) -> Result<(), StoreError> {
+        self.history_done(contact)?;
+        if let Some(first) = recent.first() {
+            // What was kept from before the archive's last messages, and is none of them, comes before them.
+            let first = first.at;
+            let among = |text: &str, at: Timestamp| {
+                recent.iter().any(|item| item.message.text == text && item.at.since(at).abs() <= SAME)
+            };
+            self.release_held_of(&contact.login, |held, with, text| {
+                with == &contact.contact && held.at < first && !among(text, held.at)
+            })?;
+        }
+        let mut known = self.bridge.store.portal(contact)?.map(|portal| portal.recent).unwrap_or_default();
+        for item in recent {
+            let text = stable_id::text_hash(&item.message.text);
+            let fits = |said: &Said| said.own == item.own && said.text == text;
+            if let Some(place) = nearest(&known, item.at, fits) {
+                known.remove(place);
+                continue;
+            }
+            self.remember_said(contact, item.own, &item.message.text, item.at, Source::Archive)?;
+            self.show_message(contact, item.own, &item.message, Some(item.at), Vec::new())?;
+        }
+        self.release_held(&contact.login)
+    }
+
+    /// Is this message, kept by the server or held by us, one that the archive has given already? Each archived one answers once.
+    pub(super) fn is_in_recent_archive(
+        &mut self,
+        contact: &ContactKey,
+        own: bool,
+        text: &str,
+        at: Timestamp,
+        source: Source,
+        waited: bool,
+    ) -> Result<bool, StoreError> {
+        if !(source == Source::Offline || waited) || self.bridge.archive(&contact.login)? != Archive::Recent {
+            return Ok(false);
+        }
+        let Some(mut portal) = self.bridge.store.portal(contact)? else { return Ok(false) };
+        let text = stable_id::text_hash(text);
+        let fits = |said: &Said| said.from == Source::Archive && said.own == own && said.text == text;
+        let Some(said) = nearest(&portal.recent, at, fits).and_then(|place| portal.recent.get_mut(place)) else {
+            return Ok(false);
+        };
+        said.from = source;
+        self.bridge.store.put_portal(contact, &portal)?;
+        Ok(true)
+    }
+
+    /// Remembers what was said, on networks whose messages have no ids.
+    pub(super) fn remember_said(
+        &mut self,
+        contact: &ContactKey,
+        own: bool,
+        text: &str,
+        at: Timestamp,
+        from: Source,
+    ) -> Result<(), StoreError> {
+        if self.bridge.archive(&contact.login)? != Archive::Recent {
+            return Ok(());
+        }
+        let Some(mut portal) = self.bridge.store.portal(contact)? else { return Ok(()) };
+        let text = text.strip_prefix("/me ").filter(|_| from == Source::Matrix).unwrap_or(text);
+        portal.recent.push(Said { own, text: stable_id::text_hash(text), at, from });
+        if portal.recent.len() > RECENT {
+            portal.recent.remove(0);
+        }
+        self.bridge.store.put_portal(contact, &portal)
+    }
+
+    /// Asks for the history of the next room that wants it, a few at a time.
+    pub(super) fn next_history(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        const AT_ONCE: usize = 4;
+        let archive = self.bridge.archive(login)?;
+        while let Some(live) = self.lives.get_mut(login) {
+            let asked = live
+                .questions
+                .values()
+                .filter(|pending| matches!(pending.question, Question::History { .. } | Question::Recent { .. }))
+                .count();
+            let Some(contact) = (asked < AT_ONCE).then(|| live.histories.pop_front()).flatten() else { break };
+            self.bridge.ask_history(&contact_of(login, &contact), archive);
+            self.take_wants()?;
+        }
+        Ok(())
+    }
+
+    /// Which rooms still want history: asked again after each connection, for what was asked before it is lost.
+    pub(super) fn queue_histories(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        let archive = self.bridge.archive(login)?;
+        let portals = self.bridge.store.portals(login)?;
+        for (contact, mut portal) in portals {
+            match (archive, portal.history) {
+                (Archive::None, History::Wanted) => {
+                    portal.history = History::Done;
+                    self.bridge.store.put_portal(&contact_of(login, &contact), &portal)?;
+                }
+                (Archive::None | Archive::Mam, History::Done) => {}
+                // An archive without ids is asked again each time: what was said elsewhere meanwhile, or lost with the
+                // connection, is only there, and comes before what is said from now on.
+                (Archive::Mam | Archive::Recent, _) => {
+                    if portal.history == History::Done {
+                        portal.history = History::Wanted;
+                        self.bridge.store.put_portal(&contact_of(login, &contact), &portal)?;
+                    }
+                    if let Some(live) = self.lives.get_mut(login) {
+                        live.histories.push_back(contact);
+                    }
+                }
+            }
+        }
+        if archive == Archive::None {
+            self.release_held(login)?;
+        }
+        self.next_history(login)
+    }
+}
+
+/// Two times of the same message, on a network whose messages have no ids, differ by no more than this, in milliseconds.
+const SAME: i64 = 2_000;
+
+/// Of what was said and fits, the one nearest in time: what was sent anew after a cut stands there more than once.
+fn nearest(said: &[Said], at: Timestamp, fits: impl Fn(&Said) -> bool) -> Option<usize> {
+    let apart = |said: &Said| said.at.since(at).abs();
+    let places = (0..said.len()).filter(|place| fits(&said[*place]) && apart(&said[*place]) <= SAME);
+    places.min_by_key(|place| apart(&said[*place]))
+}
