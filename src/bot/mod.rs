@@ -49,6 +49,8 @@ pub enum Command {
     },
     /// Fetch the roster again.
     Sync,
+    /// Ask the contact of this room for attention.
+    Nudge,
     /// Is everything well?
     Ping,
     /// Stop what was begun.
@@ -88,7 +90,7 @@ pub struct Entry {
 }
 
 /// Every command, in the order of `help`.
-pub const COMMANDS: [Entry; 12] = [
+pub const COMMANDS: [Entry; 13] = [
     Entry { name: "help", arguments: "", help: "Show this list." },
     Entry {
         name: "login",
@@ -106,6 +108,7 @@ pub const COMMANDS: [Entry; 12] = [
     Entry { name: "accept", arguments: "[login] <JID>", help: "Accept a contact's request." },
     Entry { name: "deny", arguments: "[login] <JID>", help: "Deny a contact's request." },
     Entry { name: "sync", arguments: "", help: "Fetch your contact lists again." },
+    Entry { name: "nudge", arguments: "", help: "In a contact's room (`!msgr nudge`): ask the contact for attention." },
     Entry { name: "ping", arguments: "", help: "Show whether I am there and how your accounts are." },
     Entry { name: "cancel", arguments: "", help: "Stop a sign-in that was begun." },
     Entry { name: "version", arguments: "", help: "Show which version of the bridge this is." },
@@ -149,6 +152,7 @@ pub fn parse(text: &str) -> Result<Command, String> {
             Command::Decide { login, who, accept: name == "accept" }
         }
         "sync" => Command::Sync,
+        "nudge" => Command::Nudge,
         "ping" => Command::Ping,
         "cancel" => Command::Cancel,
         "version" => Command::Version,

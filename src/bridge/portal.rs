@@ -6,7 +6,7 @@ use crate::{
     domain::{
         BareJid, LoginId,
         capability::Archive,
-        effect::{ContactKey, Effect, Lane, MatrixEvent, Sender},
+        effect::{About, ContactKey, Effect, Lane, MatrixEvent, Sender},
     },
     store::{
         StoreError,
@@ -71,9 +71,30 @@ impl Bridge {
         at: Option<crate::domain::Timestamp>,
         binds: Vec<String>,
     ) -> Result<(), StoreError> {
+        self.prepare(portal, &sender, &binds)?;
+        self.owe(Lane::ToMatrix(portal.clone()), Effect::SendEvent { sender, event, at, binds })?;
+        Ok(())
+    }
+
+    /// The same for one that refers to another event.
+    pub fn owe_about(
+        &mut self,
+        portal: &ContactKey,
+        sender: Sender,
+        event: MatrixEvent,
+        about: About,
+        at: Option<crate::domain::Timestamp>,
+        binds: Vec<String>,
+    ) -> Result<(), StoreError> {
+        self.prepare(portal, &sender, &binds)?;
+        self.owe(Lane::ToMatrix(portal.clone()), Effect::SendAbout { sender, event, about, at, binds })?;
+        Ok(())
+    }
+
+    fn prepare(&mut self, portal: &ContactKey, sender: &Sender, binds: &[String]) -> Result<(), StoreError> {
         let lane = Lane::ToMatrix(portal.clone());
         self.ensure_portal(portal)?;
-        if let Sender::Ghost(ghost) = &sender {
+        if let Sender::Ghost(ghost) = sender {
             self.ensure_in_room(portal, ghost)?;
         }
         if let Some(mut row) = self.store.portal(portal)?
@@ -81,12 +102,11 @@ impl Bridge {
         {
             row.owner = Membership::Invited;
             self.store.put_portal(portal, &row)?;
-            self.owe(lane.clone(), Effect::InviteOwner)?;
+            self.owe(lane, Effect::InviteOwner)?;
         }
-        for name in &binds {
+        for name in binds {
             self.store.bind(portal, name, None)?;
         }
-        self.owe(lane, Effect::SendEvent { sender, event, at, binds })?;
         Ok(())
     }
 

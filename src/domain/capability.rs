@@ -38,6 +38,8 @@ pub struct Profile {
     pub max_stanza: u32,
     /// Only vcard-temp exists, and may only be fetched.
     pub vcard_fetch_only: bool,
+    /// Stanzas may carry more than text and chat states.
+    pub extensible: bool,
     /// `xa` and `chat` are not known to the network.
     pub plain_show: bool,
     /// XML namespace of the e-mail to JID look-up, where the network has one.
@@ -55,6 +57,7 @@ pub const MESSENGER: Profile = Profile {
     chat_states_always: true,
     max_stanza: 12 * 1024,
     vcard_fetch_only: true,
+    extensible: false,
     plain_show: true,
     jid_lookup: Some("http://messenger.live.com/xmpp/jidlookup"),
 };
@@ -70,6 +73,7 @@ pub const XMPP: Profile = Profile {
     chat_states_always: false,
     max_stanza: DEFAULT_MAX_STANZA,
     vcard_fetch_only: false,
+    extensible: true,
     plain_show: false,
     jid_lookup: None,
 };

@@ -131,6 +131,55 @@ pub enum Effect {
         /// `subscribe`, `subscribed` or `unsubscribed` (RFC 6121 section 3).
         kind: Subscription,
     },
+    /// Send an event that refers to another one. Lane: to Matrix.
+    SendAbout {
+        /// Who says it.
+        sender: Sender,
+        /// Type and content, without what it refers to.
+        event: MatrixEvent,
+        /// What it refers to.
+        about: About,
+        /// When it was said, if not now (`?ts=`).
+        at: Option<Timestamp>,
+        /// The names of the stanza that it stands for.
+        binds: Vec<String>,
+    },
+    /// Take back the event that stands for a stanza. Lane: to Matrix.
+    RedactNamed {
+        /// Who sent it.
+        sender: Sender,
+        /// The name of the stanza.
+        name: String,
+    },
+    /// A ghost has read up to the event that stands for a stanza. Lane: to Matrix.
+    ReadUpTo {
+        /// Which ghost.
+        ghost: BareJid,
+        /// The name of the stanza.
+        name: String,
+    },
+    /// Send a message stanza that is more than a text to the contact. Lane: to XMPP.
+    SendComposed(Composed),
+}
+
+/// What an event refers to, by the name of a stanza: the event's id is looked up when the debt is paid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// The name.
+    pub name: String,
+    /// How.
+    pub relation: Relation,
+}
+
+/// How an event refers to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Relation {
+    /// It answers it.
+    Reply,
+    /// It replaces it.
+    Replace,
+    /// It is a reaction to it.
+    Reaction(String),
 }
 
 /// The subscription presences that a person can ask for (RFC 6121 section 3).
@@ -171,6 +220,23 @@ pub struct Outgoing {
     pub event: OwnedEventId,
     /// When it was written.
     pub written: Timestamp,
+}
+
+/// A message on its way to a contact that is more than a text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Composed {
+    /// The text of the `<body/>`; empty where there is none.
+    pub body: String,
+    /// The other payloads, as XML.
+    pub payloads: Vec<String>,
+    /// The Matrix event that it stands for.
+    pub event: OwnedEventId,
+    /// When it was written.
+    pub written: Timestamp,
+    /// The event whose text is to stand before the body as a quotation, until it is there.
+    pub quotes: Option<OwnedEventId>,
+    /// Where the quotation is only for clients that do not know what it stands for: the namespace of that (XEP-0428).
+    pub stands_for: Option<String>,
 }
 
 /// A stored debt.

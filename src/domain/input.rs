@@ -152,6 +152,8 @@ pub enum Receipt {
     Media(String),
     /// So many are in the room.
     Members(u64),
+    /// The content of an event, JSON.
+    Content(String),
 }
 
 /// Every failure is one of the two.

@@ -7,6 +7,7 @@ pub mod address;
 pub mod capability;
 pub mod credentials;
 pub mod effect;
+pub mod feature;
 pub mod id;
 pub mod input;
 pub mod output;

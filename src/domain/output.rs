@@ -163,6 +163,24 @@ pub enum MatrixCall {
         /// Transaction id.
         txn: String,
     },
+    /// `POST /rooms/{room}/receipt/m.read/{event}` as the user.
+    Read {
+        /// Where.
+        room: OwnedRoomId,
+        /// Who read.
+        user: OwnedUserId,
+        /// Up to where.
+        event: OwnedEventId,
+    },
+    /// `GET /rooms/{room}/event/{event}` as the user. Gives [`super::input::Receipt::Content`].
+    GetEvent {
+        /// Where.
+        room: OwnedRoomId,
+        /// As whom.
+        user: OwnedUserId,
+        /// Which.
+        event: OwnedEventId,
+    },
 }
 
 /// A portal's room to be made.

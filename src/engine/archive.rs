@@ -101,6 +101,7 @@ impl Engine {
                 archive_id: Some(result.id),
                 waited: false,
                 bound: None,
+                copy: false,
             };
             self.arrive(login, &account, &arrival)?;
         }
@@ -132,6 +133,7 @@ impl Engine {
                 archive_id: Some(result.id),
                 waited: false,
                 bound: None,
+                copy: false,
             };
             self.arrive(&contact.login, &account, &arrival)?;
         }

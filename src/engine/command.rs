@@ -2,16 +2,21 @@
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
-use super::{Engine, Timer, session::Phase};
+use super::{
+    Engine, Timer,
+    session::{Live, Phase},
+};
 use crate::{
     bot::{self, Command},
     bridge::{Permission, ghost::contact_of, question::Question},
     domain::{
         BareJid, LoginId,
         effect::{ContactKey, Effect, Lane, Notice},
+        feature::Feature,
         stream::StreamOrder,
     },
-    store::{StoreError, login::Login},
+    store::{StoreError, login::Login, portal::Room},
+    translate::attention,
 };
 
 /// How many contacts a search shows.
@@ -53,12 +58,29 @@ impl Engine {
                 "Please sign in in a room with me alone, so that nobody else reads it.".to_owned(),
             );
         }
-        let answer = self.run_command(owner, command)?;
+        let answer = self.run_command(owner, room, command)?;
         match answer {
             Some(notice) if private => self.bridge.say_notice(owner, notice, None),
             Some(notice) => self.reply_in(owner, room.clone(), notice),
             None => Ok(()),
         }
+    }
+
+    /// Asks the contact of a room for attention (XEP-0224). Gives what to answer.
+    fn nudge(&mut self, owner: &OwnedUserId, room: &OwnedRoomId) -> Result<Option<&'static str>, StoreError> {
+        let portal = match self.bridge.store.room(room)? {
+            Some(Room::Portal(portal)) if self.owner_of(&portal.login)?.as_ref() == Some(owner) => portal,
+            _ => return Ok(Some("Use `!msgr nudge` in the room of a contact.")),
+        };
+        if !self.features_of(&portal)?.has(Feature::Attention) {
+            return Ok(Some("The contact's app does not know nudges, as far as I know."));
+        }
+        // Worth doing now or not at all: nobody wants to be nudged tomorrow.
+        if !self.lives.get(&portal.login).is_some_and(Live::caught_up) {
+            return Ok(Some("Your account is not on line just now."));
+        }
+        self.send(&portal.login, attention::to_xmpp(&portal.contact));
+        Ok(None)
     }
 
     /// Answers in a room, the management room if none is given.
@@ -92,7 +114,12 @@ impl Engine {
             .find(|login| Some(&login.account) == jid.as_ref() || login.id.as_str() == name))
     }
 
-    fn run_command(&mut self, owner: &OwnedUserId, command: Command) -> Result<Option<Notice>, StoreError> {
+    fn run_command(
+        &mut self,
+        owner: &OwnedUserId,
+        room: &OwnedRoomId,
+        command: Command,
+    ) -> Result<Option<Notice>, StoreError> {
         let plain = |text: &str| Ok(Some(Notice::plain(text)));
         match command {
             Command::Help => Ok(Some(bot::help(&self.bridge.settings.networks.keys().cloned().collect::<Vec<_>>()))),
@@ -123,6 +150,7 @@ impl Engine {
             Command::Decide { login, who, accept } => {
                 self.decide_named(owner, login.as_deref(), &who, accept).map(Some)
             }
+            Command::Nudge => Ok(self.nudge(owner, room)?.map(Notice::plain)),
             Command::Sync => {
                 let mut asked = 0;
                 for login in self.logins_of(owner)? {

@@ -6,11 +6,12 @@ use super::{Engine, Timer};
 use crate::{
     domain::{
         DebtId,
-        effect::{ContactKey, Debt, Effect, Lane, Sender},
+        effect::{About, Composed, ContactKey, Debt, Effect, Lane, Relation, Sender},
         input::{Cause, Failure, Outcome, Receipt},
         output::{Ephemeral, WorkId},
     },
     store::{StoreError, contact::VCardState, management::EDITABLE, portal::Room},
+    translate::{fallback, message, reply, stanza::to_xml},
 };
 
 /// How long a lane rests whose head the homeserver will not take, in milliseconds. It is not thrown away.
@@ -49,6 +50,15 @@ impl Engine {
             self.bridge.outbox.wake(&lane);
             return Ok(());
         };
+        if let Effect::SendComposed(composed) = &debt.effect {
+            // Its quotation is there, or will not be: a message is not held up for it.
+            let text = match outcome {
+                Outcome::Done(Receipt::Content(content)) => message::text_of(&content),
+                _ => None,
+            };
+            let composed = composed.clone();
+            return self.quoted(debt, composed, text.as_deref());
+        }
         match outcome {
             Outcome::Done(receipt) => self.paid(&debt, receipt),
             Outcome::Failed(Failure::Transient { retry_after, .. }) => {
@@ -79,6 +89,21 @@ impl Engine {
             }
             (Lane::ToMatrix(portal), Effect::SendEvent { sender, binds, .. }, Receipt::Event(event)) => {
                 self.bind(portal, binds, &event)?;
+                if let Sender::Ghost(ghost) = sender {
+                    self.stop_typing(&ContactKey { login: portal.login.clone(), contact: ghost.clone() })?;
+                }
+            }
+            (Lane::ToMatrix(portal), Effect::SendAbout { sender, about, binds, .. }, Receipt::Event(event)) => {
+                let target = self.bridge.store.event_of(portal, &about.name)?;
+                match (&about.relation, target) {
+                    // Whatever refers to an edit means what it edits.
+                    (Relation::Replace, Some(target)) => self.bind(portal, binds, &target)?,
+                    (Relation::Replace, None) => {
+                        self.bind(portal, std::slice::from_ref(&about.name), &event)?;
+                        self.bind(portal, binds, &event)?;
+                    }
+                    (Relation::Reply | Relation::Reaction(_), _) => self.bind(portal, binds, &event)?,
+                }
                 if let Sender::Ghost(ghost) = sender {
                     self.stop_typing(&ContactKey { login: portal.login.clone(), contact: ghost.clone() })?;
                 }
@@ -122,11 +147,34 @@ impl Engine {
         self.bridge.store.put_management(owner, &row)
     }
 
+    /// What a message answers is known, or will not be: now it can be sent.
+    fn quoted(&mut self, mut debt: Debt, mut composed: Composed, text: Option<&str>) -> Result<(), StoreError> {
+        composed.quotes = None;
+        let quotation = text.map(reply::quotation).unwrap_or_default();
+        if !quotation.is_empty() {
+            if let Some(namespace) = composed.stands_for.take() {
+                let part = fallback::to_xmpp(&namespace, Some((0, quotation.chars().count())));
+                composed.payloads.extend(to_xml(&part));
+            }
+            composed.body.insert_str(0, &quotation);
+        }
+        debt.effect = Effect::SendComposed(composed);
+        self.bridge.store.put_debt(&debt)?;
+        self.bridge.outbox.wake(&debt.lane);
+        Ok(())
+    }
+
     /// The homeserver will not take it, however often it is asked.
     fn refused(&mut self, debt: &Debt, cause: &Cause) -> Result<(), StoreError> {
         match (&debt.lane, &debt.effect) {
             // What someone said is not thrown away: its lane is parked, others go on.
-            (Lane::ToMatrix(portal), Effect::CreateRoom | Effect::SendEvent { .. } | Effect::JoinRoom { .. }) => {
+            (
+                Lane::ToMatrix(portal),
+                Effect::CreateRoom
+                | Effect::SendEvent { .. }
+                | Effect::JoinRoom { .. }
+                | Effect::SendAbout { about: About { relation: Relation::Reply | Relation::Replace, .. }, .. },
+            ) => {
                 let first = self.bridge.outbox.failures(&debt.lane) == 0;
                 self.bridge.outbox.failed(&debt.lane, debt.id, self.bridge.now.uptime, Some(PARKED));
                 if first && let Some(owner) = self.owner_of(&portal.login)? {

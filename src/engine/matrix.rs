@@ -3,7 +3,7 @@
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde_json::value::RawValue;
 
-use super::Engine;
+use super::{Engine, talk::Untold};
 use crate::{
     bot,
     bridge::Permission,
@@ -17,12 +17,7 @@ use crate::{
         StoreError,
         portal::{Membership, Room},
     },
-    translate::{
-        bridge_info, failure,
-        message::{self, Untranslatable},
-        stable_id,
-        stanza::to_xml,
-    },
+    translate::{bridge_info, failure, message, stable_id, stanza::to_xml},
 };
 
 /// What a transaction's members events say, as far as rules need it.
@@ -270,59 +265,41 @@ impl Engine {
             self.bridge.ignore("said in a portal by someone else");
             return Ok(());
         }
-        match event.kind.as_str() {
-            "m.room.message" => {}
+        if event.kind == "m.room.message"
+            && let Some(text) = text_of(&event.content)
+            && let Some(command) = bot::after_prefix(&text)
+        {
+            return self.on_command_text(&event.sender, &event.room, Some(&event.id), command, false);
+        }
+        let told = match event.kind.as_str() {
+            "m.room.message" => self.say_to(portal, event),
+            "m.reaction" => self.say_reaction(portal, event),
+            "m.room.redaction" => self.say_redaction(portal, event),
             "m.room.encrypted" => {
                 let text = "Your message was not sent: I cannot read encrypted messages yet.";
-                return self.bridge.owe_event(
-                    portal,
-                    Sender::Bot,
-                    failure::to_matrix(text, Some(event.id.clone())),
-                    None,
-                    Vec::new(),
-                );
+                let notice = failure::to_matrix(text, Some(event.id.clone()));
+                return self.bridge.owe_event(portal, Sender::Bot, notice, None, Vec::new());
             }
             _ => {
                 self.bridge.ignore("event that is not translated");
                 return Ok(());
             }
-        }
-        if let Some(text) = text_of(&event.content)
-            && let Some(command) = bot::after_prefix(&text)
+        };
+        if event.kind == "m.room.message"
+            && let Some(live) = self.lives.get_mut(&portal.login)
         {
-            return self.on_command_text(&event.sender, &event.room, Some(&event.id), command, false);
+            // The message itself says that the person types no longer.
+            live.own_typing.remove(&portal.contact);
         }
-        match message::from_matrix(&event.content) {
-            Ok(message) => {
-                let budget = self.body_budget(portal)?;
-                for body in message::to_bodies(&message, budget) {
-                    let outgoing = Outgoing { body, event: event.id.clone(), written: event.at };
-                    let debt = self.bridge.owe(Lane::ToXmpp(portal.clone()), Effect::SendMessage(outgoing))?;
-                    let name = stable_id::sent(&self.bridge.wire_id(debt));
-                    self.bridge.store.bind(portal, &name, Some(&event.id))?;
-                }
-                if let Some(live) = self.lives.get_mut(&portal.login) {
-                    // The message itself says that the person types no longer.
-                    live.own_typing.remove(&portal.contact);
-                }
-                Ok(())
-            }
-            Err(Untranslatable::Empty) => Ok(()),
-            Err(error) => {
-                let text = format!("Your message was not sent: {error}.");
-                self.bridge.owe_event(
-                    portal,
-                    Sender::Bot,
-                    failure::to_matrix(&text, Some(event.id.clone())),
-                    None,
-                    Vec::new(),
-                )
-            }
+        match told {
+            Ok(()) => Ok(()),
+            Err(Untold::Store(error)) => Err(error),
+            Err(why) => self.tell_untold(portal, event, &why),
         }
     }
 
     /// How many bytes of text, escaped, fit one stanza to this contact.
-    fn body_budget(&self, portal: &ContactKey) -> Result<usize, StoreError> {
+    pub(super) fn body_budget(&self, portal: &ContactKey) -> Result<usize, StoreError> {
         const MARGIN: usize = 512;
         let profile = self.profile_of(&portal.login)?;
         let announced = self.lives.get(&portal.login).and_then(|live| live.session.as_ref()?.max_bytes);
@@ -331,9 +308,16 @@ impl Engine {
             .unwrap_or(crate::domain::capability::DEFAULT_MAX_STANZA);
         let Some(login) = self.bridge.store.login(&portal.login)? else { return Ok(MARGIN) };
         // What stands around the text, with the sender's address that the server adds.
-        let empty = Outgoing { body: String::new(), event: ruma::owned_event_id!("$x"), written: self.bridge.now.wall };
+        let empty =
+            Outgoing { body: "x".to_owned(), event: ruma::owned_event_id!("$x"), written: self.bridge.now.wall };
         let id = self.bridge.wire_id(crate::domain::DebtId(u64::MAX));
-        let around = message::to_xmpp(&empty, &portal.contact, &id, true, Some((empty.written, &login.account)));
+        let around = message::to_xmpp(
+            &empty,
+            &portal.contact,
+            &id,
+            message::Beside { chat_state: true, receipts: true },
+            Some((empty.written, &login.account)),
+        );
         let around = to_xml(&around).map_or(MARGIN, |xml| xml.len())
             + login.account.as_str().len()
             + login.resource.len()
@@ -353,7 +337,12 @@ impl Engine {
                 }
                 self.on_person_presence(&user, &state, status)
             }
-            EphemeralEvent::Read { .. } => Ok(()),
+            EphemeralEvent::Read { room, user, event } => match self.bridge.store.room(&room)? {
+                Some(Room::Portal(portal)) if self.owner_of(&portal.login)?.as_ref() == Some(&user) => {
+                    self.on_read(&portal, &event)
+                }
+                _ => Ok(()),
+            },
         }
     }
 }

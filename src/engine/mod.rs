@@ -14,6 +14,7 @@ mod people;
 mod review;
 mod session;
 mod signin;
+mod talk;
 mod upkeep;
 mod xmpp;
 

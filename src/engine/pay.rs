@@ -8,11 +8,11 @@ use crate::{
     bridge::question::Question,
     domain::{
         DebtId, LoginId, Output,
-        effect::{ContactKey, Debt, Effect, Lane, MatrixEvent, Notice, Outgoing, Sender},
+        effect::{Composed, ContactKey, Debt, Effect, Lane, MatrixEvent, Notice, Outgoing, Sender},
         output::{CreateRoom, MatrixCall, MatrixWork, WorkId},
     },
     store::{StoreError, portal::Source, session::Unconfirmed},
-    translate::{bridge_info, message, subscription},
+    translate::{bridge_info, message, relation, subscription},
 };
 
 /// A message that waited longer than this says when it was written (XEP-0203), in milliseconds.
@@ -141,6 +141,9 @@ impl Engine {
                             None => Due::Moot,
                         }
                     }
+                    Effect::SendAbout { .. } | Effect::RedactNamed { .. } | Effect::ReadUpTo { .. } => {
+                        self.due_about(portal, room, debt)?
+                    }
                     _ => Due::Moot,
                 }
             }
@@ -235,6 +238,11 @@ impl Engine {
             let id = self.bridge.wire_id(debt.id);
             let stanza = match &debt.effect {
                 Effect::SendMessage(outgoing) => self.message_stanza(login, lane, outgoing, &id)?,
+                Effect::SendComposed(composed) if composed.quotes.is_some() => {
+                    self.ask_for_quotation(lane, &debt)?;
+                    break;
+                }
+                Effect::SendComposed(composed) => self.composed_stanza(login, lane, composed, &id)?,
                 Effect::Subscribe { contact, kind } => Some(subscription::to_xmpp(*kind, contact, &id)),
                 _ => None,
             };
@@ -254,6 +262,71 @@ impl Engine {
         self.confirm_by_ping(login)
     }
 
+    /// What refers to an event that stands for a stanza: by now it is known, or it is none of ours.
+    fn due_about(&self, portal: &ContactKey, room: OwnedRoomId, debt: &Debt) -> Result<Due, StoreError> {
+        let user = |sender: &Sender| match sender {
+            Sender::Bot => Some(self.bridge.homeserver.bot.clone()),
+            Sender::Ghost(who) => self.bridge.ghost(&ContactKey { login: portal.login.clone(), contact: who.clone() }),
+        };
+        let txn = self.bridge.wire_id(debt.id);
+        Ok(match &debt.effect {
+            Effect::SendAbout { sender, event, about, at, .. } => {
+                let target = self.bridge.store.event_of(portal, &about.name)?;
+                let (Some(user), Some(event)) = (user(sender), relation::to_matrix(event, about, target.as_ref()))
+                else {
+                    return Ok(Due::Moot);
+                };
+                let content = self.marked(&event, debt.id);
+                Due::Call(MatrixCall::Send { room, user, kind: event.kind, txn, content, at: *at })
+            }
+            Effect::RedactNamed { sender, name } => match (user(sender), self.bridge.store.event_of(portal, name)?) {
+                (Some(user), Some(event)) => Due::Call(MatrixCall::Redact { room, user, event, txn }),
+                _ => Due::Moot,
+            },
+            Effect::ReadUpTo { ghost, name } => {
+                match (user(&Sender::Ghost(ghost.clone())), self.bridge.store.event_of(portal, name)?) {
+                    (Some(user), Some(event)) => Due::Call(MatrixCall::Read { room, user, event }),
+                    _ => Due::Moot,
+                }
+            }
+            _ => Due::Moot,
+        })
+    }
+
+    /// The text of what is answered is fetched first, for it is kept nowhere here.
+    fn ask_for_quotation(&mut self, lane: &Lane, debt: &Debt) -> Result<(), StoreError> {
+        let (Lane::ToXmpp(portal), Effect::SendComposed(composed)) = (lane, &debt.effect) else { return Ok(()) };
+        let room = self.bridge.store.portal(portal)?.and_then(|row| row.room);
+        let (Some(room), Some(event)) = (room, composed.quotes.clone()) else { return Ok(()) };
+        if self.requests.insert(debt.id, lane.clone()).is_none() {
+            let user = self.bridge.homeserver.bot.clone();
+            let call = MatrixCall::GetEvent { room, user, event };
+            self.outputs.push(Output::Matrix(MatrixWork { id: WorkId::Debt(debt.id), call }));
+        }
+        Ok(())
+    }
+
+    fn composed_stanza(
+        &mut self,
+        login: &LoginId,
+        lane: &Lane,
+        composed: &Composed,
+        id: &str,
+    ) -> Result<Option<minidom::Element>, StoreError> {
+        let outgoing =
+            Outgoing { body: composed.body.clone(), event: composed.event.clone(), written: composed.written };
+        let Some(mut stanza) = self.message_stanza(login, lane, &outgoing, id)? else { return Ok(None) };
+        for payload in &composed.payloads {
+            match payload.parse() {
+                Ok(payload) => {
+                    stanza.append_child(payload);
+                }
+                Err(_) => self.bridge.ignore("payload that cannot be read again"),
+            }
+        }
+        Ok(Some(stanza))
+    }
+
     fn message_stanza(
         &mut self,
         login: &LoginId,
@@ -262,14 +335,17 @@ impl Engine {
         id: &str,
     ) -> Result<Option<minidom::Element>, StoreError> {
         let (Lane::ToXmpp(contact), Some(row)) = (lane, self.bridge.store.login(login)?) else { return Ok(None) };
-        let states = self.knows_chat_states(contact)?;
+        let beside = message::Beside {
+            chat_state: self.knows_chat_states(contact)?,
+            receipts: self.profile_of(login)?.is_some_and(|profile| profile.extensible),
+        };
         let waited = self.bridge.now.wall.since(outgoing.written) > DELAYED;
         self.remember_said(contact, true, &outgoing.body, self.bridge.now.wall, Source::Matrix)?;
         Ok(Some(message::to_xmpp(
             outgoing,
             &contact.contact,
             id,
-            states,
+            beside,
             waited.then_some((outgoing.written, &row.account)),
         )))
     }

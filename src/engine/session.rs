@@ -74,6 +74,8 @@ pub(super) struct Live {
     pub import: super::upkeep::Import,
     pub typing: BTreeMap<BareJid, super::upkeep::Typing>,
     pub own_typing: HashSet<BareJid>,
+    /// Messages of contacts that want to be told when they are read, oldest first.
+    pub markable: BTreeMap<BareJid, VecDeque<String>>,
     pub shown: Option<crate::translate::presence::Shown>,
     /// Initial presence was sent on this stream, so what the server kept is on its way.
     pub hello: bool,

@@ -288,7 +288,8 @@ impl Engine {
             self.ghost_types(&contact, false)?;
         }
         if let Some(caps) = caps
-            && self.bridge.store.caps_chat_states(&caps)?.is_none()
+            && (self.bridge.store.caps_chat_states(&caps)?.is_none()
+                || self.bridge.store.caps_features(&caps)?.is_none())
         {
             self.ask_caps(login, &from.to_text(), caps, &from.bare)?;
         }
@@ -341,7 +342,10 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let Some(answer) = answer else { return Ok(()) };
         let knows = discovery::has_feature(answer, chat_state::NS);
+        let features = discovery::features(answer);
+        self.bridge.store.put_last_features(&contact_of(login, contact), features)?;
         if discovery::is_verified(answer, caps) {
+            self.bridge.store.put_caps_features(caps, features)?;
             return self.bridge.store.put_caps_chat_states(caps, knows);
         }
         // An answer that does not fit the hash speaks for nobody but this contact (XEP-0115 section 5.4).

@@ -16,9 +16,11 @@ use crate::{
         portal::{History, Source},
     },
     translate::{
-        carbon, chat_state, failure,
+        carbon, chat_state,
+        content::Content,
+        failure,
         history::{self, MAM},
-        message, stable_id,
+        message, receipt, stable_id,
         stanza::{Stanza, to_xml},
     },
 };
@@ -36,6 +38,8 @@ pub(super) struct Arrival<'a> {
     pub waited: bool,
     /// The session on which it was first held.
     pub bound: Option<StreamId>,
+    /// A copy of what another client of the account got: that one answers it.
+    pub copy: bool,
 }
 
 /// What is known of a message beside the stanza, once its turn has come.
@@ -44,6 +48,8 @@ struct Known {
     at: Timestamp,
     archive_id: Option<String>,
     waited: bool,
+    /// What the sender wants to be told, where we are the one to tell.
+    wishes: Option<receipt::Receipts>,
 }
 
 impl Engine {
@@ -96,13 +102,29 @@ impl Engine {
             return self.arrive(
                 login,
                 &account,
-                &Arrival { stanza: &copy, source: Source::Live, at: now, archive_id: None, waited: false, bound: None },
+                &Arrival {
+                    stanza: &copy,
+                    source: Source::Live,
+                    at: now,
+                    archive_id: None,
+                    waited: false,
+                    bound: None,
+                    copy: true,
+                },
             );
         }
         self.arrive(
             login,
             &account,
-            &Arrival { stanza: element, source: Source::Live, at: now, archive_id: None, waited: false, bound: None },
+            &Arrival {
+                stanza: element,
+                source: Source::Live,
+                at: now,
+                archive_id: None,
+                waited: false,
+                bound: None,
+                copy: false,
+            },
         )
     }
 
@@ -148,8 +170,9 @@ impl Engine {
         {
             self.on_chat_state(&contact, state)?;
         }
-        if message::from_xmpp(&mut stanza.clone()).is_none() {
-            return Ok(());
+        let receipts = receipt::from_xmpp(&mut stanza);
+        if !own {
+            self.on_receipts(&contact, &receipts)?;
         }
         let at = delay.filter(|_| source == Source::Offline).unwrap_or(arrival.at);
         let archive_id = || arrival.archive_id.clone();
@@ -161,11 +184,20 @@ impl Engine {
             let archive_id = archive_id().or_else(|| stable_id::take_archive_id(&mut stanza, account));
             return self.on_own_archived(&contact, &id, debt, source, archive_id.as_deref());
         }
+        match Content::take(&mut stanza.clone()) {
+            None => return Ok(()),
+            Some(content) if !content.opens_chat() && self.bridge.store.portal(&contact)?.is_none() => {
+                self.bridge.ignore("change of something unknown");
+                return Ok(());
+            }
+            Some(_) => {}
+        }
         if self.must_wait(&contact, source)? {
             return self.hold(login, arrival, source, at);
         }
         let archive_id = archive_id().or_else(|| stable_id::take_archive_id(&mut stanza, account));
-        self.take_in(&contact, own, &mut stanza, &Known { source, at, archive_id, waited: arrival.waited })
+        let wishes = (!own && !arrival.copy && source != Source::Archive).then_some(receipts);
+        self.take_in(&contact, own, &mut stanza, &Known { source, at, archive_id, waited: arrival.waited, wishes })
     }
 
     /// Must this message wait until history is in?
@@ -248,6 +280,7 @@ impl Engine {
                     archive_id: held.archive_id,
                     waited: true,
                     bound: held.bound,
+                    copy: false,
                 },
             )?;
         }
@@ -262,10 +295,11 @@ impl Engine {
         stanza: &mut Stanza,
         known: &Known,
     ) -> Result<(), StoreError> {
-        let Known { source, at, ref archive_id, waited } = *known;
+        let Known { source, at, ref archive_id, waited, ref wishes } = *known;
         let archived = archive_id.as_deref().map(stable_id::archived);
-        let Some(message) = message::from_xmpp(stanza) else { return Ok(()) };
-        let theirs = |archived| stanza.id.as_deref().map(|id| stable_id::theirs(id, &message.text, archived));
+        let Some(content) = Content::take(stanza) else { return Ok(()) };
+        let text = content.text();
+        let theirs = |archived| stanza.id.as_deref().map(|id| stable_id::theirs(id, &text, archived));
         let seen = match &archived {
             Some(name) => self.bridge.store.is_seen(contact, name)?,
             None => false,
@@ -281,7 +315,7 @@ impl Engine {
             }
         }
         let theirs = theirs(archived.is_some());
-        if seen || seen_before || self.is_in_recent_archive(contact, own, &message.text, at, source, waited)? {
+        if seen || seen_before || self.is_in_recent_archive(contact, own, &text, at, source, waited)? {
             if let Some(name) = &archived {
                 self.bridge.store.bind(contact, name, None)?;
             }
@@ -290,10 +324,30 @@ impl Engine {
         if !stanza.leftovers().is_empty() {
             self.bridge.ignore("payload that is not translated");
         }
-        self.remember_said(contact, own, &message.text, at, source)?;
-        let binds = [archived, theirs].into_iter().flatten().collect();
-        self.show_message(contact, own, &message, (source != Source::Live).then_some(at), binds)?;
+        let named = stanza.id.as_deref().map(|id| stable_id::named(id, own));
+        if let (Content::Message { .. }, Some(name)) = (&content, &named)
+            && self.bridge.store.is_seen(contact, &stable_id::superseded(name))?
+        {
+            // What it should have said is there already.
+            return self.advance_archive(&contact.login, source, archive_id.as_deref());
+        }
+        if matches!(content, Content::Message { .. }) {
+            self.remember_said(contact, own, &text, at, source)?;
+        }
+        if let (Some(wishes), Some(id), true) = (wishes, &stanza.id, content.opens_chat()) {
+            self.give_receipts(contact, id, wishes)?;
+        }
+        let binds = [archived, theirs, named].into_iter().flatten().collect();
+        self.show(contact, own, content, (source != Source::Live).then_some(at), binds)?;
         self.advance_archive(&contact.login, source, archive_id.as_deref())
+    }
+
+    /// Who says it: the contact, or the account.
+    pub(super) fn speaker(&self, contact: &ContactKey, own: bool) -> BareJid {
+        match (own, self.lives.get(&contact.login).and_then(|live| live.account.clone())) {
+            (true, Some(account)) => account,
+            _ => contact.contact.clone(),
+        }
     }
 
     pub(super) fn show_message(
@@ -304,10 +358,7 @@ impl Engine {
         at: Option<Timestamp>,
         binds: Vec<String>,
     ) -> Result<(), StoreError> {
-        let sender = match (own, self.lives.get(&contact.login).and_then(|live| live.account.clone())) {
-            (true, Some(account)) => account,
-            _ => contact.contact.clone(),
-        };
+        let sender = self.speaker(contact, own);
         // A stamp from the future is someone's wrong clock; it is still what tells messages without ids apart.
         let at = at.map(|at| at.min(self.bridge.now.wall));
         self.bridge.owe_event(contact, Sender::Ghost(sender), message::to_matrix(message), at, binds)

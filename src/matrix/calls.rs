@@ -13,8 +13,9 @@ use ruma::{
         message::send_message_event,
         presence::{get_presence, set_presence},
         profile::{set_avatar_url, set_display_name},
+        receipt::create_receipt,
         redact::redact_event,
-        room::create_room,
+        room::{create_room, get_room_event},
         state::{get_state_event_for_key, send_state_event},
         typing::create_typing_event::{self, v3::TypingInfo},
     },
@@ -34,6 +35,11 @@ pub struct StateEvent {
     pub sender: OwnedUserId,
     /// Its content.
     pub content: Value,
+}
+
+#[derive(Deserialize)]
+struct Content {
+    content: Box<RawValue>,
 }
 
 impl Client {
@@ -200,6 +206,27 @@ impl Client {
     ) -> Result<OwnedEventId, CallError> {
         let request = redact_event::v3::Request::new(room.to_owned(), event.to_owned(), txn.into());
         Ok(self.call("redact", Some(user), request).await?.event_id)
+    }
+
+    /// `POST /rooms/{room}/receipt/m.read/{event}`.
+    pub async fn read(&self, user: &UserId, room: &RoomId, event: &ruma::EventId) -> Result<(), CallError> {
+        let request =
+            create_receipt::v3::Request::new(room.to_owned(), create_receipt::v3::ReceiptType::Read, event.to_owned());
+        self.call("receipt", Some(user), request).await.map(drop)
+    }
+
+    /// `GET /rooms/{room}/event/{event}`: its content as JSON.
+    pub async fn event_content(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        event: &ruma::EventId,
+    ) -> Result<String, CallError> {
+        let request = get_room_event::v3::Request::new(room.to_owned(), event.to_owned());
+        let answer = self.call("get event", Some(user), request).await?;
+        let event: Content =
+            serde_json::from_str(answer.event.json().get()).map_err(|_| CallError::BadAnswer("get event"))?;
+        Ok(event.content.get().to_owned())
     }
 
     /// `PUT /rooms/{room}/typing/{user}`; `None` ends it.

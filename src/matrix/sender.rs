@@ -154,6 +154,14 @@ impl MatrixSender {
             MatrixCall::Redact { room, user, event, txn } => {
                 client.redact(user, room, event, txn).await.map(Receipt::Event)
             }
+            MatrixCall::Read { room, user, event } => {
+                client.read(user, room, event).await?;
+                self.presence.note_activity(user);
+                Ok(Receipt::Nothing)
+            }
+            MatrixCall::GetEvent { room, user, event } => {
+                client.event_content(user, room, event).await.map(Receipt::Content)
+            }
         }
     }
 
@@ -263,7 +271,11 @@ fn kind(call: &MatrixCall) -> Kind {
         MatrixCall::CreateRoom(_) => Kind::Create,
         MatrixCall::Join { .. } | MatrixCall::CountMembers { .. } | MatrixCall::Leave { .. } => Kind::Membership,
         MatrixCall::Invite { .. } => Kind::Invite,
-        MatrixCall::Send { .. } | MatrixCall::SetState { .. } | MatrixCall::Redact { .. } => Kind::Event,
+        MatrixCall::Send { .. }
+        | MatrixCall::SetState { .. }
+        | MatrixCall::Redact { .. }
+        | MatrixCall::Read { .. }
+        | MatrixCall::GetEvent { .. } => Kind::Event,
     }
 }
 

@@ -59,7 +59,7 @@ impl Store {
         Ok(self.row::<Bound>(&key(portal, name))?.and_then(|bound| bound.event))
     }
 
-    /// The name that was bound last to an event.
+    /// The name that was bound last to an event, one that a stanza can refer to if there is any.
     pub fn stanza_of(&self, portal: &ContactKey, event: &EventId) -> Result<Option<String>, StoreError> {
         Ok(self.row::<Name>(&event_key(portal, event))?.map(|Name(name)| name))
     }
@@ -82,7 +82,11 @@ impl Store {
             self.write(key(portal, name), &Bound { event: event.map(EventId::to_owned) })?;
         }
         if let Some(event) = event {
-            self.write(event_key(portal, event), &Name(name.to_owned()))?;
+            // The archive's id is nothing that a stanza could refer to, where there is one that can.
+            let archives = name.starts_with("a:") && self.row::<Name>(&event_key(portal, event))?.is_some();
+            if !archives {
+                self.write(event_key(portal, event), &Name(name.to_owned()))?;
+            }
         }
         Ok(())
     }

@@ -47,6 +47,10 @@ tables! {
     Presence = b'p', "presence";
     /// Portals and management rooms, by room id.
     Room = b'r', "room";
+    /// What clients can do beyond [`Table::Caps`], by capability hash and by contact.
+    Features = b'f', "features";
+    /// What the owner reacted with to messages.
+    Reaction = b'n', "reaction";
     /// Sessions on XMPP streams.
     Session = b's', "session";
     /// Transactions that were handled.

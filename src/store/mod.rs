@@ -21,6 +21,7 @@ pub mod meta;
 pub mod overlay;
 pub mod portal;
 pub mod presence;
+pub mod reaction;
 mod record;
 pub mod seal;
 pub mod session;
@@ -178,10 +179,12 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         verify::Table { name: "meta", prefix: &[key::Table::Meta as u8], decode: &meta::readable },
         table!(Portal, "portal", portal::Portal),
         table!(Presence, "presence", presence::Resources),
+        verify::Table { name: "reaction", prefix: &[key::Table::Reaction as u8], decode: &reaction::readable },
         table!(Room, "room", portal::Room),
         table!(Session, "session", session::Session),
         verify::Table { name: "transaction", prefix: &[key::Table::Transaction as u8], decode: &transaction::readable },
         table!(Unconfirmed, "unconfirmed", session::Unconfirmed),
         table!(Caps, "caps", bool),
+        table!(Features, "features", crate::domain::feature::Features),
     ]
 }

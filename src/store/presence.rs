@@ -7,7 +7,7 @@ use super::{
     Store, StoreError,
     key::{Key, Table, text_at},
 };
-use crate::domain::{BareJid, LoginId, StreamId, effect::ContactKey, id::LOGIN_ID_LENGTH};
+use crate::domain::{BareJid, LoginId, StreamId, effect::ContactKey, feature::Features, id::LOGIN_ID_LENGTH};
 
 /// How many resources of one contact are kept; the newest count.
 pub const RESOURCES: usize = 16;
@@ -40,6 +40,10 @@ fn key(contact: &ContactKey) -> Vec<u8> {
     Key::of(Table::Presence).login(&contact.login).text(contact.contact.as_str()).done()
 }
 
+fn last_features_key(contact: &ContactKey) -> Vec<u8> {
+    Key::of(Table::Features).byte(b'c').login(&contact.login).text(contact.contact.as_str()).done()
+}
+
 impl Store {
     /// A contact's clients.
     pub fn resources(&self, contact: &ContactKey) -> Result<Option<Resources>, StoreError> {
@@ -62,6 +66,33 @@ impl Store {
             .into_iter()
             .filter_map(|(key, row)| Some((BareJid::parse(&text_at(&key, 1 + LOGIN_ID_LENGTH)).ok()?, row)))
             .collect())
+    }
+
+    /// What clients with these capabilities can do. `None` if they were never asked.
+    pub fn caps_features(&self, caps: &str) -> Result<Option<Features>, StoreError> {
+        self.row(&Key::of(Table::Features).byte(b'h').text(caps).done())
+    }
+
+    /// Notes what clients with these capabilities can do.
+    pub fn put_caps_features(&mut self, caps: &str, features: Features) -> Result<(), StoreError> {
+        self.write(Key::of(Table::Features).byte(b'h').text(caps).done(), &features)
+    }
+
+    /// What a contact's clients could do when they were last on line. `None` if that was never learned.
+    pub fn last_features(&self, contact: &ContactKey) -> Result<Option<Features>, StoreError> {
+        self.row(&last_features_key(contact))
+    }
+
+    /// Notes it.
+    pub fn put_last_features(&mut self, contact: &ContactKey, features: Features) -> Result<(), StoreError> {
+        if self.last_features(contact)? != Some(features) {
+            self.write(last_features_key(contact), &features)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn erase_features(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        self.erase_all(&Key::of(Table::Features).byte(b'c').login(login).done())
     }
 
     /// Do clients with these capabilities know chat states? `None` if they were never asked.

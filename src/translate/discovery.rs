@@ -6,7 +6,10 @@ use minidom::Element;
 use sha1::{Digest, Sha1};
 
 use super::stanza::{STANZAS, Stanza, element, set, text_element};
-use crate::domain::Timestamp;
+use crate::domain::{
+    Timestamp,
+    feature::{Feature, Features},
+};
 
 /// XEP-0030.
 pub const INFO: &str = xmpp_parsers::ns::DISCO_INFO;
@@ -22,7 +25,24 @@ const NODE: &str = "https://github.com/messenger-bridge/messenger-bridge";
 const NAME: &str = "messenger-bridge";
 
 /// What we do, sorted as XEP-0115 section 5.1 wants it (by bytes).
-const FEATURES: [&str; 8] = [CAPS, super::chat_state::NS, INFO, ITEMS, VERSION, super::subscription::NICK, PING, TIME];
+const FEATURES: [&str; 16] = [
+    CAPS,
+    super::chat_state::NS,
+    INFO,
+    ITEMS,
+    VERSION,
+    super::subscription::NICK,
+    PING,
+    TIME,
+    super::edit::NS,
+    super::retraction::NS,
+    super::reaction::NS,
+    super::reply::NS,
+    super::receipt::NS,
+    super::receipt::MARKERS,
+    super::attention::NS,
+    super::fallback::NS,
+];
 
 /// The `ver` of XEP-0115 section 5.1: base64 of the SHA-1 of identity and features.
 fn verification() -> String {
@@ -66,6 +86,22 @@ pub fn has_feature(answer: &Element, feature: &str) -> bool {
     answer.get_child("query", INFO).is_some_and(|query| {
         query.children().any(|child| child.is("feature", INFO) && child.attr("var") == Some(feature))
     })
+}
+
+/// What the answer says that the client can do, as far as rules ask.
+pub fn features(answer: &Element) -> Features {
+    const KNOWN: [(&str, Feature); 8] = [
+        (super::edit::NS, Feature::Edits),
+        (super::retraction::NS, Feature::Retractions),
+        (super::reaction::NS, Feature::Reactions),
+        (super::reply::NS, Feature::Replies),
+        (super::receipt::NS, Feature::Receipts),
+        (super::receipt::MARKERS, Feature::Markers),
+        ("http://jabber.org/protocol/xhtml-im", Feature::Xhtml),
+        (super::attention::NS, Feature::Attention),
+    ];
+    let known = KNOWN.iter().filter(|(name, _)| has_feature(answer, name));
+    known.fold(Features::default(), |features, (_, feature)| features.with(*feature))
 }
 
 /// Does the answer fit the capabilities `node#ver` that presence told (XEP-0115 section 5.4, SHA-1, identities and features;

@@ -74,6 +74,12 @@ pub fn from_matrix(content: &RawValue) -> Result<Message, Untranslatable> {
     if text.is_empty() { Err(Untranslatable::Empty) } else { Ok(Message { text, emote }) }
 }
 
+/// The text of an event's content, where it has one.
+pub fn text_of(content: &str) -> Option<String> {
+    let content: serde_json::Value = serde_json::from_str(content).ok()?;
+    content["body"].as_str().map(str::to_owned)
+}
+
 /// The bodies of a message, none of which takes more than `budget` bytes as escaped XML text. They are cut between code
 /// points; joined they are the message.
 pub fn to_bodies(message: &Message, budget: usize) -> Vec<String> {
@@ -115,20 +121,37 @@ fn fitting(text: &str, budget: usize) -> usize {
     text.len()
 }
 
+/// What a stanza carries beside its text.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside {
+    /// The chat state of one who has just written (XEP-0085).
+    pub chat_state: bool,
+    /// The wish to know when it has arrived and when it was displayed (XEP-0184, XEP-0333).
+    pub receipts: bool,
+}
+
 /// The stanza of an outgoing message. `id` is the origin-id as well (XEP-0359 section 3). `delayed`: it waited so long that
 /// it says when it was written (XEP-0203).
 pub fn to_xmpp(
     message: &Outgoing,
     to: &BareJid,
     id: &str,
-    chat_state: bool,
+    beside: Beside,
     delayed: Option<(Timestamp, &BareJid)>,
 ) -> Element {
     let mut stanza = addressed("message", Some(to.as_str()), Some("chat"), Some(id));
-    stanza.append_child(text_element("body", super::stanza::CLIENT, &message.body));
+    if !message.body.is_empty() {
+        stanza.append_child(text_element("body", super::stanza::CLIENT, &message.body));
+    }
     stanza.append_child(super::stable_id::origin_id(id));
-    if chat_state {
+    if beside.chat_state {
         stanza.append_child(element("active", super::chat_state::NS));
+    }
+    // What says nothing new is not worth a receipt.
+    if beside.receipts && !message.body.is_empty() {
+        for wish in super::receipt::ask() {
+            stanza.append_child(wish);
+        }
     }
     if let Some((written, account)) = delayed {
         stanza.append_child(super::history::delay(written, account));

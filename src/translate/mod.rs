@@ -3,6 +3,16 @@
 //! | file | Matrix | XMPP |
 //! |---|---|---|
 //! | [`message`] | `m.room.message` (`m.text`, `m.notice`, `m.emote`) | RFC 6121 section 5 `<body/>`, XEP-0245 |
+//! | [`reply`] | `m.in_reply_to` | XEP-0461 |
+//! | [`edit`] | `m.replace` | XEP-0308 |
+//! | [`retraction`] | `m.room.redaction` | XEP-0424 |
+//! | [`reaction`] | `m.reaction` | XEP-0444 |
+//! | [`receipt`] | `m.read` | XEP-0184, XEP-0333 |
+//! | [`attention`] | an action in the room, command `nudge` | XEP-0224 |
+//! | [`encrypted`] | a notice | XEP-0380 |
+//! | [`relation`] | `m.relates_to` | |
+//! | [`fallback`] | | XEP-0428, XEP-0426 |
+//! | [`content`] | | which of these a stanza carries |
 //! | [`failure`] | a notice in reply | RFC 6120 section 8.3 error stanzas |
 //! | [`chat_state`] | `m.typing` | XEP-0085 |
 //! | [`presence`] | `m.presence` | RFC 6121 section 4 |
@@ -15,14 +25,24 @@
 //! | [`stable_id`] | | XEP-0359 |
 //! | [`bridge_info`] | `m.bridge`, `uk.half-shot.bridge` (MSC2346) | |
 
+pub mod attention;
 pub mod bridge_info;
 pub mod carbon;
 pub mod chat_state;
+pub mod content;
 pub mod discovery;
+pub mod edit;
+pub mod encrypted;
 pub mod failure;
+pub mod fallback;
 pub mod history;
 pub mod message;
 pub mod presence;
+pub mod reaction;
+pub mod receipt;
+pub mod relation;
+pub mod reply;
+pub mod retraction;
 pub mod roster;
 pub mod stable_id;
 pub mod stanza;

@@ -40,6 +40,29 @@ pub fn sent(wire_id: &str) -> String {
     format!("o:{wire_id}")
 }
 
+/// The name that a message of the contact, or one that the account wrote elsewhere, is bound under by its own id: what edits,
+/// reactions, replies and receipts refer to.
+pub fn named(id: &str, own: bool) -> String {
+    format!("{}:{id}", if own { 'd' } else { 'c' })
+}
+
+/// What says that an edit of the message with this name came first: the message itself is not shown any more.
+pub fn superseded(name: &str) -> String {
+    format!("x:{name}")
+}
+
+/// The id that others refer to, and whether the account wrote the message itself: of a name of [`sent`], [`named`] or
+/// [`theirs`].
+pub fn id_of(name: &str) -> Option<(&str, bool)> {
+    let (kind, rest) = name.split_once(':')?;
+    match kind {
+        "o" | "d" => Some((rest, true)),
+        "c" => Some((rest, false)),
+        "i" | "j" => rest.split_once(':').map(|(_, id)| (id, false)),
+        _ => None,
+    }
+}
+
 /// The name that an event is bound under that became no stanza, so that it is known when it comes again.
 pub fn handled(event: &EventId) -> String {
     format!("e:{event}")
@@ -61,6 +84,15 @@ pub fn text_hash(text: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_tells_the_id_that_others_refer_to() {
+        assert_eq!(id_of(&sent("mb-1")), Some(("mb-1", true)));
+        assert_eq!(id_of(&named("a:b", true)), Some(("a:b", true)));
+        assert_eq!(id_of(&named("x", false)), Some(("x", false)));
+        assert_eq!(id_of(&theirs("x:y", "text", true)), Some(("x:y", false)));
+        assert_eq!(id_of(&archived("17")), None);
+    }
 
     #[test]
     fn only_the_accounts_own_archive_is_believed() {

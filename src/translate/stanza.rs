@@ -53,6 +53,11 @@ impl Stanza {
         taken
     }
 
+    /// Puts children in, or back that are somebody else's.
+    pub fn put_back(&mut self, children: Vec<Element>) {
+        self.children.extend(children);
+    }
+
     /// Takes out the text of the best child of this name in the stanza's own namespace: one without a language, else the
     /// first (RFC 6121 section 5.2.3 allows one per language).
     pub fn take_text(&mut self, name: &str) -> Option<String> {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod about;
 mod doors;
 mod history;
 mod people;

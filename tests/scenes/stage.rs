@@ -55,6 +55,8 @@ pub struct Stage {
     pub connects: Vec<ConnectOrder>,
     pub answered: Vec<Ticket>,
     pub refused: Vec<Ticket>,
+    /// What stands in rooms, by event id.
+    pub contents: HashMap<String, String>,
     /// Rooms that were read, and what the next ones hold; nothing where nothing is put here.
     pub read: Vec<OwnedRoomId>,
     pub pages: VecDeque<Result<RoomPage, Failure>>,
@@ -115,6 +117,7 @@ impl Stage {
             connects: Vec::new(),
             answered: Vec::new(),
             refused: Vec::new(),
+            contents: HashMap::new(),
             read: Vec::new(),
             pages: VecDeque::new(),
             acknowledged: None,
@@ -250,8 +253,12 @@ impl Stage {
                     MatrixCall::Upload { .. } => Receipt::Media(format!("mxc://h.test/{}", self.next)),
                     MatrixCall::CountMembers { .. } => Receipt::Members(2),
                     MatrixCall::Send { .. } | MatrixCall::SetState { .. } | MatrixCall::Redact { .. } => {
+                        if let MatrixCall::Send { content, .. } = &work.call {
+                            self.contents.insert(format!("$e{}", self.next), content.clone());
+                        }
                         Receipt::Event(ruma::EventId::parse(format!("$e{}", self.next)).unwrap())
                     }
+                    MatrixCall::GetEvent { event, .. } => Receipt::Content(self.contents[event.as_str()].clone()),
                     _ => Receipt::Nothing,
                 };
                 self.calls.push(work.call);
@@ -412,6 +419,7 @@ impl Stage {
 
     pub fn matrix(&mut self, room: &RoomId, sender: &str, kind: &str, state_key: Option<&str>, content: &Value) {
         self.next += 1;
+        self.contents.insert(format!("$p{}", self.next), content.to_string());
         let event = RoomEvent {
             room: room.to_owned(),
             id: ruma::EventId::parse(format!("$p{}", self.next)).unwrap(),
@@ -420,9 +428,24 @@ impl Stage {
             state_key: state_key.map(str::to_owned),
             at: self.now.wall,
             content: serde_json::value::to_raw_value(content).unwrap(),
-            redacts: None,
+            redacts: content["redacts"].as_str().map(|id| ruma::EventId::parse(id).unwrap()),
         };
         self.transaction(vec![event], Vec::new());
+    }
+
+    /// The event that the person sent last.
+    pub fn last_event(&self) -> String {
+        let number = |id: &str| id.strip_prefix("$p").and_then(|number| number.parse::<u64>().ok());
+        let newest = self.contents.keys().filter_map(|id| number(id)).max().unwrap();
+        format!("$p{newest}")
+    }
+
+    /// The event that says this in a room, as the bridge sent it.
+    pub fn event_saying(&self, body: &str) -> String {
+        let says = |content: &str| {
+            serde_json::from_str::<Value>(content).is_ok_and(|content| content["body"].as_str() == Some(body))
+        };
+        self.contents.iter().find(|(id, content)| id.starts_with("$e") && says(content)).unwrap().0.clone()
     }
 
     pub fn transaction(&mut self, events: Vec<RoomEvent>, ephemeral: Vec<EphemeralEvent>) {

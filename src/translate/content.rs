@@ -1,0 +1,134 @@
+//! What a message stanza says: the table of the concepts that a message can carry, each in its own file. A stanza says one of
+//! these; what belongs to none is left over and counted.
+
+use super::{
+    attention, edit, encrypted, message,
+    message::Message,
+    reaction::{self, Reactions},
+    reply, retraction,
+    stanza::Stanza,
+};
+
+/// What a message stanza says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Something new, perhaps in answer to the message with this id.
+    Message {
+        /// What.
+        message: Message,
+        /// To what.
+        answers: Option<String>,
+    },
+    /// What the message with this id should have said.
+    Edit {
+        /// Which.
+        id: String,
+        /// What.
+        message: Message,
+    },
+    /// The message with this id is taken back.
+    Retraction {
+        /// Which.
+        id: String,
+    },
+    /// Reactions to a message.
+    Reactions(Reactions),
+    /// A wish for attention.
+    Nudge,
+    /// Something that cannot be read here.
+    Encrypted {
+        /// How it is encrypted.
+        method: String,
+        /// What the sender's client says to those who cannot read it.
+        fallback: Option<String>,
+    },
+}
+
+impl Content {
+    /// Takes out what the stanza says. `None` if it says nothing.
+    pub fn take(stanza: &mut Stanza) -> Option<Self> {
+        if let Some(method) = encrypted::from_xmpp(stanza) {
+            let fallback = message::from_xmpp(stanza).map(|message| message.text);
+            return Some(Self::Encrypted { method, fallback });
+        }
+        if let Some(id) = retraction::from_xmpp(stanza) {
+            return Some(Self::Retraction { id });
+        }
+        if let Some(reactions) = reaction::from_xmpp(stanza) {
+            return Some(Self::Reactions(reactions));
+        }
+        if attention::from_xmpp(stanza) && !stanza.has("body", super::stanza::CLIENT) {
+            return Some(Self::Nudge);
+        }
+        let (replaces, answers) = (edit::from_xmpp(stanza), reply::from_xmpp(stanza));
+        let mut message = message::from_xmpp(stanza)?;
+        if answers.is_some() {
+            let stripped = reply::strip(stanza, &message.text);
+            // An answer that is all quotation says at least that.
+            if !stripped.is_empty() {
+                message.text = stripped;
+            }
+        }
+        Some(match replaces {
+            Some(id) => Self::Edit { id, message },
+            None => Self::Message { message, answers },
+        })
+    }
+
+    /// What tells it from another of the same sender with the same id.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Message { message, .. } => message.text.clone(),
+            Self::Edit { id, message } => format!("\u{0}edit {id} {}", message.text),
+            Self::Retraction { id } => format!("\u{0}retraction {id}"),
+            Self::Reactions(reactions) => format!("\u{0}reactions {reactions:?}"),
+            Self::Nudge => "\u{0}nudge".to_owned(),
+            Self::Encrypted { method, .. } => format!("\u{0}encrypted {method}"),
+        }
+    }
+
+    /// Can it open a chat? What only changes what was said cannot.
+    pub fn opens_chat(&self) -> bool {
+        !matches!(self, Self::Retraction { .. } | Self::Reactions(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(inner: &str) -> Option<Content> {
+        Content::take(&mut Stanza::read(&format!("<message xmlns='jabber:client'>{inner}</message>").parse().unwrap()))
+    }
+
+    fn message(text: &str) -> Message {
+        Message { text: text.to_owned(), emote: false }
+    }
+
+    #[test]
+    fn each_concept_is_found_and_a_body_that_stands_for_it_is_not_shown() {
+        assert_eq!(take("<body>hi</body>"), Some(Content::Message { message: message("hi"), answers: None }));
+        assert_eq!(
+            take("<body>hi</body><replace xmlns='urn:xmpp:message-correct:0' id='a'/>"),
+            Some(Content::Edit { id: "a".to_owned(), message: message("hi") })
+        );
+        let retract = "<body>x</body><retract xmlns='urn:xmpp:message-retract:1' id='a'/>";
+        assert_eq!(take(retract), Some(Content::Retraction { id: "a".to_owned() }));
+        let reacts = "<body>x</body><reactions xmlns='urn:xmpp:reactions:0' id='a'/>";
+        assert!(matches!(take(reacts), Some(Content::Reactions(_))));
+        assert_eq!(take("<attention xmlns='urn:xmpp:attention:0'/>"), Some(Content::Nudge));
+        let reply = "<body>&gt; a\nb</body><reply xmlns='urn:xmpp:reply:0' id='m'/><fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'><body start='0' end='4'/></fallback>";
+        assert_eq!(take(reply), Some(Content::Message { message: message("b"), answers: Some("m".to_owned()) }));
+        assert_eq!(take("<active xmlns='http://jabber.org/protocol/chatstates'/>"), None);
+    }
+
+    #[test]
+    fn one_that_names_nothing_loses_nothing() {
+        for payload in
+            ["<replace xmlns='urn:xmpp:message-correct:0'/>", "<retract xmlns='urn:xmpp:message-retract:1'/>"]
+        {
+            let content = take(&format!("<body>hi</body>{payload}"));
+            assert_eq!(content, Some(Content::Message { message: message("hi"), answers: None }), "{payload}");
+        }
+    }
+}
