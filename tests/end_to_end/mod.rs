@@ -5,6 +5,7 @@
 
 #![allow(clippy::expect_used, reason = "in a test, that is how one says what must hold")]
 
+mod about;
 mod bridge;
 mod certificates;
 mod clients;

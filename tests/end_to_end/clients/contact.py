@@ -19,7 +19,8 @@ warnings.filterwarnings("ignore", category=DeprecationWarning)
 CLIENT = "{jabber:client}"
 STATES = "{http://jabber.org/protocol/chatstates}"
 PLUGINS = ["xep_0030", "xep_0054", "xep_0059", "xep_0085", "xep_0092", "xep_0115", "xep_0172", "xep_0184", "xep_0198",
-           "xep_0199", "xep_0203", "xep_0280", "xep_0297", "xep_0308", "xep_0313", "xep_0333", "xep_0359", "xep_0444"]
+           "xep_0199", "xep_0203", "xep_0224", "xep_0280", "xep_0297", "xep_0308", "xep_0313", "xep_0333", "xep_0359",
+           "xep_0424", "xep_0428", "xep_0444", "xep_0461"]
 
 
 def text_of(xml, tag):
