@@ -17,7 +17,7 @@ use crate::{
     translate::{
         attention,
         content::Content,
-        edit, encrypted, failure, message,
+        edit, encrypted, failure, location, message,
         message::{Message, Untranslatable},
         reaction::{self, Reactions},
         receipt, reply, retraction, stable_id,
@@ -63,6 +63,10 @@ impl Engine {
             }
             Content::Retraction { id } => self.show_retraction(contact, own, ghost, &id, &binds),
             Content::Reactions(reactions) => self.show_reactions(contact, own, &ghost, &reactions, at, &binds),
+            Content::Place(place) => {
+                let at = at.map(|at| at.min(self.bridge.now.wall));
+                self.bridge.owe_event(contact, ghost, location::to_matrix(&place), at, binds)
+            }
             Content::Nudge => self.bridge.owe_event(contact, ghost, attention::to_matrix(), at, binds),
             Content::Encrypted { method, fallback } => {
                 let event = encrypted::to_matrix(&method, fallback.as_deref());

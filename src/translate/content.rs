@@ -2,7 +2,9 @@
 //! these; what belongs to none is left over and counted.
 
 use super::{
-    attention, edit, encrypted, message,
+    attention, edit, encrypted,
+    location::{self, Place},
+    message,
     message::Message,
     reaction::{self, Reactions},
     reply, retraction,
@@ -35,6 +37,8 @@ pub enum Content {
     Reactions(Reactions),
     /// A wish for attention.
     Nudge,
+    /// A place.
+    Place(Place),
     /// Something that cannot be read here.
     Encrypted {
         /// How it is encrypted.
@@ -60,6 +64,9 @@ impl Content {
         if attention::from_xmpp(stanza) && !stanza.has("body", super::stanza::CLIENT) {
             return Some(Self::Nudge);
         }
+        if let Some(place) = location::from_xmpp(stanza) {
+            return Some(Self::Place(place));
+        }
         let (replaces, answers) = (edit::from_xmpp(stanza), reply::from_xmpp(stanza));
         let mut message = message::from_xmpp(stanza)?;
         if answers.is_some() {
@@ -82,6 +89,7 @@ impl Content {
             Self::Edit { id, message } => format!("\u{0}edit {id} {}", message.text),
             Self::Retraction { id } => format!("\u{0}retraction {id}"),
             Self::Reactions(reactions) => format!("\u{0}reactions {reactions:?}"),
+            Self::Place(place) => place.uri.clone(),
             Self::Nudge => "\u{0}nudge".to_owned(),
             Self::Encrypted { method, .. } => format!("\u{0}encrypted {method}"),
         }

@@ -4,7 +4,10 @@ use minidom::Element;
 use ruma::events::room::message::{MessageType, RoomMessageEventContent};
 use serde_json::value::RawValue;
 
-use super::stanza::{Stanza, addressed, element, legal, text_element};
+use super::{
+    location,
+    stanza::{Stanza, addressed, element, legal, text_element},
+};
 use crate::domain::{
     BareJid, Timestamp,
     effect::{MatrixEvent, Outgoing},
@@ -68,7 +71,7 @@ pub fn from_matrix(content: &RawValue) -> Result<Message, Untranslatable> {
         MessageType::Video(_) => return Err(Untranslatable::Kind("a video")),
         MessageType::Audio(_) => return Err(Untranslatable::Kind("a recording")),
         MessageType::File(_) => return Err(Untranslatable::Kind("a file")),
-        MessageType::Location(_) => return Err(Untranslatable::Kind("a location")),
+        MessageType::Location(place) => (location::from_matrix(&place).unwrap_or(place.body), false),
         _ => return Err(Untranslatable::Kind("this kind of message")),
     };
     if text.is_empty() { Err(Untranslatable::Empty) } else { Ok(Message { text, emote }) }

@@ -9,6 +9,7 @@
 //! | [`reaction`] | `m.reaction` | XEP-0444 |
 //! | [`receipt`] | `m.read` | XEP-0184, XEP-0333 |
 //! | [`attention`] | an action in the room, command `nudge` | XEP-0224 |
+//! | [`location`] | `m.location` | `geo:` URIs, XEP-0080 |
 //! | [`encrypted`] | a notice | XEP-0380 |
 //! | [`relation`] | `m.relates_to` | |
 //! | [`fallback`] | | XEP-0428, XEP-0426 |
@@ -36,6 +37,7 @@ pub mod encrypted;
 pub mod failure;
 pub mod fallback;
 pub mod history;
+pub mod location;
 pub mod message;
 pub mod presence;
 pub mod reaction;

@@ -69,6 +69,13 @@ impl Stanza {
         if taken.is_empty() { None } else { Some(taken.swap_remove(best).text()) }
     }
 
+    /// The text that [`Self::take_text`] would take out.
+    pub fn text(&self, name: &str) -> Option<String> {
+        let mut texts = self.children.iter().filter(|child| child.name() == name && child.ns() == CLIENT);
+        let first = texts.clone().find(|child| !has_language(child));
+        first.or_else(|| texts.next()).map(Element::text)
+    }
+
     /// Is there a child of this name and namespace?
     pub fn has(&self, name: &str, namespace: &str) -> bool {
         self.children.iter().any(|child| child.is(name, namespace))

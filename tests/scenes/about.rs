@@ -341,3 +341,18 @@ fn on_a_network_of_plain_messages_all_of_it_is_said_in_words() {
         assert!(stanza.children().all(known), "{}", String::from(&stanza));
     }
 }
+
+#[test]
+fn places_are_places_on_both_sides() {
+    let mut stage = modern();
+    stage.server_sends(&message("j1", "<body>geo:45.44,12.33</body>"));
+    let place = stage.heard(JID).pop().unwrap();
+    assert_eq!(
+        (place.content["msgtype"].as_str(), place.content["geo_uri"].as_str()),
+        (Some("m.location"), Some("geo:45.44,12.33"))
+    );
+    let room = stage.room(JID);
+    let content = json!({ "msgtype": "m.location", "body": "Verona", "geo_uri": "geo:45.43,10.99" });
+    stage.matrix(&room, OWNER, "m.room.message", None, &content);
+    assert_eq!(stage.texts_to(JID).pop().unwrap(), "geo:45.43,10.99");
+}
