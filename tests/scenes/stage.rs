@@ -90,6 +90,8 @@ impl Stage {
             room_pause: 500,
             history_initial: 50,
             history_catch_up: 500,
+            warn_after: 30_000,
+            expire: 7 * 86_400_000,
             presence_to_matrix: true,
             presence_from_matrix: true,
             offline_as: OfflineAs::Away,
