@@ -91,7 +91,7 @@ pub enum Effect {
         /// Edit the last notice with this key instead of sending another.
         replaces: Option<String>,
     },
-    /// Redact an event that held a secret. Lane: management.
+    /// Redact an event that held a secret (lane: management), or a notice of the bot's (lane: to Matrix).
     Redact {
         /// Where.
         room: OwnedRoomId,

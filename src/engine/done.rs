@@ -79,6 +79,7 @@ impl Engine {
             }
             (Lane::ToMatrix(portal), Effect::SendEvent { sender, binds, .. }, Receipt::Event(event)) => {
                 self.bind(portal, binds, &event)?;
+                self.notice_paid(portal, debt.id, &event)?;
                 if let Sender::Ghost(ghost) = sender {
                     self.stop_typing(&ContactKey { login: portal.login.clone(), contact: ghost.clone() })?;
                 }
@@ -126,7 +127,10 @@ impl Engine {
     fn refused(&mut self, debt: &Debt, cause: &Cause) -> Result<(), StoreError> {
         match (&debt.lane, &debt.effect) {
             // What someone said is not thrown away: its lane is parked, others go on.
-            (Lane::ToMatrix(portal), Effect::CreateRoom | Effect::SendEvent { .. } | Effect::JoinRoom { .. }) => {
+            (
+                Lane::ToMatrix(portal),
+                Effect::CreateRoom | Effect::SendEvent { sender: Sender::Ghost(_), .. } | Effect::JoinRoom { .. },
+            ) => {
                 let first = self.bridge.outbox.failures(&debt.lane) == 0;
                 self.bridge.outbox.failed(&debt.lane, debt.id, self.bridge.now.uptime, Some(PARKED));
                 if first && let Some(owner) = self.owner_of(&portal.login)? {
@@ -137,6 +141,12 @@ impl Engine {
                     self.bridge.say(&owner, text)?;
                 }
                 Ok(())
+            }
+            // What the bot says of how messages fare must not hold them up.
+            (Lane::ToMatrix(portal), Effect::SendEvent { sender: Sender::Bot, .. }) => {
+                self.bridge.ignore("notice refused");
+                self.notice_refused(portal, debt.id)?;
+                self.settle(debt)
             }
             (Lane::Ghost(_), Effect::RegisterGhost) => {
                 self.bridge.outbox.failed(&debt.lane, debt.id, self.bridge.now.uptime, Some(PARKED));

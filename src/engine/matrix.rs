@@ -10,7 +10,7 @@ use crate::{
     domain::{
         LoginId, Output, Ticket,
         address::parse_ghost_localpart,
-        effect::{ContactKey, Effect, Lane, Outgoing, Sender},
+        effect::{ContactKey, Effect, Lane, Outgoing},
         input::{EphemeralEvent, Receipt, RoomEvent},
     },
     store::{
@@ -18,10 +18,11 @@ use crate::{
         portal::{Membership, Room},
     },
     translate::{
-        bridge_info, failure,
+        bridge_info,
         message::{self, Untranslatable},
         stable_id,
         stanza::to_xml,
+        status::Reason,
     },
 };
 
@@ -283,13 +284,7 @@ impl Engine {
             "m.room.message" => {}
             "m.room.encrypted" => {
                 let text = "Your message was not sent: I cannot read encrypted messages yet.";
-                return self.bridge.owe_event(
-                    portal,
-                    Sender::Bot,
-                    failure::to_matrix(text, Some(event.id.clone())),
-                    None,
-                    Vec::new(),
-                );
+                return self.reject(portal, &event.id, Reason::Undecryptable, text.to_owned());
             }
             _ => {
                 self.bridge.ignore("event that is not translated");
@@ -310,6 +305,7 @@ impl Engine {
                     let name = stable_id::sent(&self.bridge.wire_id(debt));
                     self.bridge.store.bind(portal, &name, Some(&event.id))?;
                 }
+                self.watch_message(portal);
                 if let Some(live) = self.lives.get_mut(&portal.login) {
                     // The message itself says that the person types no longer.
                     live.own_typing.remove(&portal.contact);
@@ -319,13 +315,7 @@ impl Engine {
             Err(Untranslatable::Empty) => Ok(()),
             Err(error) => {
                 let text = format!("Your message was not sent: {error}.");
-                self.bridge.owe_event(
-                    portal,
-                    Sender::Bot,
-                    failure::to_matrix(&text, Some(event.id.clone())),
-                    None,
-                    Vec::new(),
-                )
+                self.reject(portal, &event.id, Reason::Unsupported, text)
             }
         }
     }

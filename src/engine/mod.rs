@@ -5,8 +5,10 @@
 //! out what that returns. Nothing is answered, acknowledged or sent before the commit that it rests on.
 
 mod command;
+mod delivery;
 mod done;
 mod iq;
+mod logins;
 mod matrix;
 mod pay;
 mod people;
@@ -53,6 +55,8 @@ enum Timer {
     Import(LoginId),
     /// A ghost that types is shown typing again, or no longer.
     Typing(ContactKey),
+    /// What waits to be sent to a contact is looked after.
+    Delivery(ContactKey),
 }
 
 /// The state machine.
@@ -68,6 +72,8 @@ pub struct Engine {
     soft: HashMap<u64, (ContactKey, String)>,
     next_soft: u64,
     timers: BTreeSet<(u64, Timer)>,
+    /// The portals that have a [`Timer::Delivery`], and when it is due.
+    watched: BTreeMap<ContactKey, u64>,
     outputs: Vec<Output>,
     /// The homeserver keeps presence; knows `busy`.
     presence: bool,
@@ -88,6 +94,7 @@ impl Engine {
             soft: HashMap::new(),
             next_soft: 0,
             timers: BTreeSet::new(),
+            watched: BTreeMap::new(),
             outputs: Vec::new(),
             presence: true,
             busy: false,
@@ -155,6 +162,7 @@ impl Engine {
             self.wake_person(&login.owner)?;
             self.connect_in(&login.id, u64::try_from(place).unwrap_or(u64::MAX).saturating_mul(20))?;
         }
+        self.watch_all();
         Ok(())
     }
 
@@ -165,6 +173,7 @@ impl Engine {
     fn tick(&mut self) -> Result<(), StoreError> {
         let now = self.bridge.now.uptime;
         self.bridge.outbox.tick(now);
+        let mut checks = 0;
         while let Some((at, _)) = self.timers.first()
             && *at <= now
         {
@@ -174,6 +183,14 @@ impl Engine {
                 Timer::Question(login, id) => self.question_timed_out(&login, &id)?,
                 Timer::Import(login) => self.import_next(&login)?,
                 Timer::Typing(contact) => self.renew_typing(&contact)?,
+                Timer::Delivery(portal) if checks < delivery::CHECKS => {
+                    checks += 1;
+                    self.check_delivery(&portal)?;
+                }
+                Timer::Delivery(portal) => {
+                    self.watched.remove(&portal);
+                    self.watch(&portal, delivery::NEXT_CHECKS);
+                }
             }
         }
         Ok(())

@@ -41,6 +41,8 @@ tables! {
     Login = b'l', "login";
     /// Counters and the instance id.
     Meta = b'm', "meta";
+    /// What people were shown of messages that wait, and suspensions.
+    Trouble = b'n', "trouble";
     /// Portals.
     Portal = b'o', "portal";
     /// Presence of contacts' resources.

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`message`] | `m.room.message` (`m.text`, `m.notice`, `m.emote`) | RFC 6121 section 5 `<body/>`, XEP-0245 |
 //! | [`failure`] | a notice in reply | RFC 6120 section 8.3 error stanzas |
+//! | [`status`] | `com.beeper.message_send_status`, notices in reply | |
 //! | [`chat_state`] | `m.typing` | XEP-0085 |
 //! | [`presence`] | `m.presence` | RFC 6121 section 4 |
 //! | [`subscription`] | notices, commands `accept` and `deny` | RFC 6121 section 3, XEP-0172 |
@@ -26,5 +27,6 @@ pub mod presence;
 pub mod roster;
 pub mod stable_id;
 pub mod stanza;
+pub mod status;
 pub mod subscription;
 pub mod vcard;

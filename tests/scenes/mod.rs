@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod doors;
+mod failure;
 mod history;
 mod people;
 mod signing_in;

@@ -9,7 +9,7 @@ use messenger_bridge::{
         BareJid, Input, LoginId, Now, Output, StreamId, Ticket, Timestamp,
         capability::{MESSENGER, XMPP},
         credentials::{Secret, Tokens},
-        input::{Answer, EphemeralEvent, Outcome, Receipt, RoomEvent},
+        input::{Answer, Cause, EphemeralEvent, Failure, Outcome, Receipt, RoomEvent},
         output::{Ask, Ephemeral, MatrixCall},
         stream::{ConnectOrder, Management, StreamEnd, StreamOrder, StreamReport, StreamUp},
     },
@@ -62,6 +62,12 @@ pub struct Stage {
     /// What the server kept, sent after the next initial presence.
     pub offline: Vec<String>,
     pub managed: bool,
+    /// The XMPP server reads, and neither answers nor acknowledges.
+    pub mute: bool,
+    /// It goes mute when it reads a message.
+    pub mute_at_message: bool,
+    /// Events of these types the homeserver refuses.
+    pub refused: Vec<&'static str>,
     /// How sign-ins end; in order, then well.
     pub sign_ins: VecDeque<StreamEnd>,
     pub oauth: VecDeque<Answer>,
@@ -117,6 +123,9 @@ impl Stage {
             archive: Vec::new(),
             offline: Vec::new(),
             managed: true,
+            mute: false,
+            mute_at_message: false,
+            refused: Vec::new(),
             sign_ins: VecDeque::new(),
             oauth: VecDeque::new(),
             account: "romeo@montague.lit",
@@ -243,6 +252,14 @@ impl Stage {
                     }
                     _ => Receipt::Nothing,
                 };
+                if let MatrixCall::Send { kind, .. } = &work.call
+                    && self.refused.contains(&kind.as_str())
+                {
+                    let cause = Cause { code: "M_FORBIDDEN".to_owned(), sentence: "no".to_owned() };
+                    let outcome = Outcome::Failed(Failure::Permanent(cause));
+                    inputs.push_back(Input::Done { work: work.id, outcome });
+                    return;
+                }
                 self.calls.push(work.call);
                 inputs.push_back(Input::Done { work: work.id, outcome: Outcome::Done(receipt) });
             }
@@ -277,12 +294,17 @@ impl Stage {
                     for stanza in stanzas {
                         let here = stanza.name() == "presence" && stanza.attr("to").is_none();
                         let kept = if here { std::mem::take(&mut self.offline) } else { Vec::new() };
+                        self.mute |= self.mute_at_message && stanza.name() == "message";
+                        if self.mute {
+                            self.sent.push(stanza);
+                            continue;
+                        }
                         for answer in kept.iter().map(|kept| xml(kept)).chain(self.answer(&stanza)) {
                             inputs.push_back(Input::Stream { stream, report: StreamReport::Stanza(Box::new(answer)) });
                         }
                         self.sent.push(stanza);
                     }
-                    if self.managed && count > 0 {
+                    if self.managed && !self.mute && count > 0 {
                         let h = u32::try_from(self.sent.len()).unwrap();
                         inputs.push_back(Input::Stream { stream, report: StreamReport::Acked(h) });
                     }
@@ -455,7 +477,7 @@ impl Stage {
         self.calls
             .iter()
             .filter_map(|call| match call {
-                MatrixCall::Send { room, user, content, at, .. } => Some(Said {
+                MatrixCall::Send { room, user, kind, content, at, .. } if kind == "m.room.message" => Some(Said {
                     room: room.to_string(),
                     sender: user.to_string(),
                     content: serde_json::from_str(content).unwrap(),
@@ -474,6 +496,40 @@ impl Stage {
 
     pub fn bodies(&self, jid: &str) -> Vec<String> {
         self.heard(jid).iter().map(|said| said.body().to_owned()).collect()
+    }
+
+    /// The statuses in a contact's room, oldest first.
+    pub fn statuses(&self, jid: &str) -> Vec<Value> {
+        let here = self.room(jid);
+        let statuses = self.calls.iter().filter_map(|call| match call {
+            MatrixCall::Send { room, user, kind, content, .. }
+                if *room == here && kind == "com.beeper.message_send_status" =>
+            {
+                assert_eq!(user, BOT);
+                Some(serde_json::from_str(content).unwrap())
+            }
+            _ => None,
+        });
+        statuses.collect()
+    }
+
+    /// The same in short, each by its event and its state.
+    pub fn states(&self, jid: &str) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let statuses = self.statuses(jid);
+        statuses.iter().map(|status| (text(&status["m.relates_to"]["event_id"]), text(&status["status"]))).collect()
+    }
+
+    /// How much was taken away again in a contact's room.
+    pub fn redactions(&self, jid: &str) -> usize {
+        let here = self.room(jid);
+        self.calls.iter().filter(|call| matches!(call, MatrixCall::Redact { room, .. } if *room == here)).count()
+    }
+
+    /// The XMPP server cannot be reached, so many times.
+    pub fn unreachable(&mut self, times: usize) {
+        let end = StreamEnd::Unreachable { host: "montague.lit".to_owned(), detail: "connection refused".to_owned() };
+        self.sign_ins.extend(vec![end; times]);
     }
 
     /// What the bot said to the owner.
