@@ -22,3 +22,4 @@ mod restart;
 mod scripted;
 mod servers;
 mod smoke;
+mod waiting;
