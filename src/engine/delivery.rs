@@ -319,10 +319,15 @@ impl Engine {
         Ok(())
     }
 
-    /// A session ended without a word of what the server had read: what is on its way may have been delivered.
-    pub(super) fn doubt_unconfirmed(&mut self, login: &LoginId) -> Result<(), StoreError> {
-        let on_its_way: Vec<_> =
-            self.lives.get(login).map(|live| live.unconfirmed.values().cloned().collect()).unwrap_or_default();
+    /// A session was cut off: what is on its way may have been delivered, unless the server said how much it had read (`told`)
+    /// and that can be true.
+    pub(super) fn doubt_unconfirmed(&mut self, login: &LoginId, told: Option<u32>) -> Result<(), StoreError> {
+        let Some(live) = self.lives.get(login) else { return Ok(()) };
+        let sent = live.session.as_ref().map_or(0, |session| session.outbound);
+        if told.is_some_and(|h| sent.wrapping_sub(h) <= u32::MAX / 2) {
+            return Ok(());
+        }
+        let on_its_way: Vec<_> = live.unconfirmed.values().cloned().collect();
         for (lane, debt) in on_its_way {
             if let Some(mut debt) = self.bridge.store.debt(&lane, debt)?.filter(|debt| !debt.tried) {
                 debt.tried = true;

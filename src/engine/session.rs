@@ -205,6 +205,7 @@ impl Engine {
         };
         if let Some(h) = resumed {
             self.on_acked(login, h)?;
+            self.doubt_unconfirmed(login, Some(h))?;
             self.take_back_unconfirmed(login);
             if let Some(live) = self.lives.get_mut(login)
                 && let Some(session) = &mut live.session
@@ -223,9 +224,7 @@ impl Engine {
             self.on_acked(login, h)?;
         }
         self.read_archive_again(login)?;
-        if up.failed_h.is_none() {
-            self.doubt_unconfirmed(login)?;
-        }
+        self.doubt_unconfirmed(login, up.failed_h)?;
         self.take_back_unconfirmed(login);
         let live = self.lives.entry(login.clone()).or_default();
         live.shown = None;

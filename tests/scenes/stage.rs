@@ -66,6 +66,8 @@ pub struct Stage {
     pub mute: bool,
     /// It goes mute when it reads a message.
     pub mute_at_message: bool,
+    /// At a resumption it claims to have read so many more than were sent.
+    pub claims: u32,
     /// Events of these types the homeserver refuses.
     pub refused: Vec<&'static str>,
     /// How sign-ins end; in order, then well.
@@ -125,6 +127,7 @@ impl Stage {
             managed: true,
             mute: false,
             mute_at_message: false,
+            claims: 0,
             refused: Vec::new(),
             sign_ins: VecDeque::new(),
             oauth: VecDeque::new(),
@@ -326,7 +329,7 @@ impl Stage {
         StreamUp {
             account: BareJid::parse(order.account.as_ref().map_or(self.account, BareJid::as_str)).unwrap(),
             resource: order.resource.clone(),
-            resumed: resumed.then(|| u32::try_from(self.sent.len()).unwrap()),
+            resumed: resumed.then(|| u32::try_from(self.sent.len()).unwrap() + self.claims),
             failed_h: None,
             management: self.managed.then(|| Management { id: Some("sm".to_owned()), location: None }),
             max_bytes: None,
