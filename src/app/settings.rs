@@ -6,7 +6,7 @@ use ruma::UserId;
 
 use crate::{
     bridge::{self, Homeserver, Permission, PermissionKey, Settings},
-    config::{self, Config, CreatePortals, Domains, Level, Network, OfflineAs, TlsMode},
+    config::{self, Config, CreatePortals, Domains, Level, Network, OfflineAs, Span, TlsMode},
     domain::capability,
     xmpp::{self, NetworkSettings, oauth::OAuthSettings, tls},
 };
@@ -28,6 +28,8 @@ pub fn settings(config: &Config) -> Settings {
         room_pause: millis(1_000.0 / config.portals.per_second),
         history_initial: config.history.initial,
         history_catch_up: config.history.catch_up,
+        warn_after: whole_millis(config.outbox.warn_after),
+        expire: whole_millis(config.outbox.expire),
         presence_to_matrix: config.presence.to_matrix,
         presence_from_matrix: config.presence.from_matrix,
         offline_as: match config.presence.offline_as {
@@ -45,6 +47,10 @@ fn millis(number: f64) -> u64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded by the configuration")]
     let millis = number.clamp(1.0, 3_600_000.0) as u64;
     millis
+}
+
+fn whole_millis(Span(span): Span) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn permission((key, level): (&str, Level)) -> Option<(PermissionKey, Permission)> {

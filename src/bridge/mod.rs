@@ -50,6 +50,10 @@ pub struct Settings {
     pub history_initial: u32,
     /// How many missed messages are fetched after a time away at most.
     pub history_catch_up: u32,
+    /// Milliseconds after which a person is told of a message that still waits to be sent.
+    pub warn_after: u64,
+    /// Milliseconds after which a message that could not be sent is given up.
+    pub expire: u64,
     /// Contacts' presence is shown.
     pub presence_to_matrix: bool,
     /// The person's presence is shown to contacts.

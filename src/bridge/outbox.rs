@@ -98,12 +98,17 @@ impl Outbox {
 
     /// Wakes every lane that fits, such as those of a login whose stream has come up.
     pub fn wake_where(&mut self, fits: impl Fn(&Lane) -> bool) {
-        let mut lanes: Vec<Lane> = self.lanes.keys().filter(|lane| fits(lane)).cloned().collect();
-        // A map's own order differs from run to run; a run must be one that can be played again.
-        lanes.sort_unstable();
-        for lane in lanes {
+        for lane in self.lanes_where(fits) {
             self.wake(&lane);
         }
+    }
+
+    /// The lanes that have debts and fit, in order.
+    pub fn lanes_where(&self, fits: impl Fn(&Lane) -> bool) -> Vec<Lane> {
+        // A map's own order differs from run to run; a run must be one that can be played again.
+        let mut lanes: Vec<Lane> = self.lanes.keys().filter(|lane| fits(lane)).cloned().collect();
+        lanes.sort_unstable();
+        lanes
     }
 
     /// The last debt of the lane that is on its way.

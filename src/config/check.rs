@@ -2,10 +2,12 @@
 
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::time::Duration;
 
 use super::fault::Fault;
 use super::network;
 use super::sections::Config;
+use super::values::Span;
 
 /// Ghosts' localparts begin with this; it is the registration's exclusive namespace.
 pub const GHOST_PREFIX: &str = "messenger_";
@@ -17,6 +19,10 @@ const MAX_MXID: usize = 255;
 const PORTALS_PER_SECOND: RangeInclusive<f64> = 0.01..=100.0;
 /// Presence requests per second.
 const PRESENCE_PER_SECOND: RangeInclusive<f64> = 0.1..=1000.0;
+/// When a person is told of a message that waits.
+const WARN_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+/// When a message is given up.
+const EXPIRE: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(365 * 24);
 /// Messages per chat.
 const MAX_HISTORY: u32 = 10_000;
 
@@ -60,6 +66,16 @@ pub(super) fn check(config: &mut Config, base: &Path) -> Vec<Fault> {
     }
     if !PRESENCE_PER_SECOND.contains(&config.presence.updates_per_second) {
         fault(&["presence", "updates_per_second"], out_of(&PRESENCE_PER_SECOND));
+    }
+    let (Span(warn_after), Span(expire)) = (config.outbox.warn_after, config.outbox.expire);
+    if !WARN_AFTER.contains(&warn_after) {
+        fault(&["outbox", "warn_after"], "not between 1s and 1d".to_owned());
+    }
+    if !EXPIRE.contains(&expire) {
+        fault(&["outbox", "expire"], "not between 1m and 365d".to_owned());
+    }
+    if expire < warn_after {
+        fault(&["outbox", "expire"], "shorter than outbox.warn_after: nobody would be told in time".to_owned());
     }
     for (key, value) in [("initial", config.history.initial), ("catch_up", config.history.catch_up)] {
         if value > MAX_HISTORY {

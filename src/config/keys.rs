@@ -50,6 +50,8 @@ pub const KEYS: &[Key] = &[
     scalar("portals.per_second"),
     scalar("history.initial"),
     scalar("history.catch_up"),
+    scalar("outbox.warn_after"),
+    scalar("outbox.expire"),
     scalar("presence.to_matrix"),
     scalar("presence.from_matrix"),
     scalar("presence.offline_as"),

@@ -26,9 +26,9 @@ pub use network::{Domains, Endpoint, MessengerNetwork, Network, OAuth, Profile, 
 pub use permissions::{Level, Permissions};
 pub use sections::{
     Appservice, Bot, Config, CreatePortals, DoublePuppet, Fetch, History, Homeserver, LogFormat, LogLevel, Logging,
-    OfflineAs, Portals, Presence, Store,
+    OfflineAs, Outbox, Portals, Presence, Store,
 };
-pub use values::{HostPort, WebUrl};
+pub use values::{HostPort, Span, WebUrl};
 
 use fault::Fault;
 

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ruma::OwnedServerName;
 use serde::{Deserialize, Deserializer};
 
 use super::network::Network;
 use super::permissions::Permissions;
-use super::values::{HostPort, WebUrl, parsed};
+use super::values::{HostPort, Span, WebUrl, parsed};
 
 /// The whole configuration. All paths are already relative to the process, no longer to the file.
 #[derive(Clone, Debug, Deserialize)]
@@ -37,6 +38,9 @@ pub struct Config {
     /// How much of the past is fetched.
     #[serde(default)]
     pub history: History,
+    /// Messages that wait to be sent to contacts.
+    #[serde(default)]
+    pub outbox: Outbox,
     /// Presence both ways.
     #[serde(default)]
     pub presence: Presence,
@@ -128,6 +132,16 @@ pub struct History {
     pub initial: u32,
     /// After a reconnect.
     pub catch_up: u32,
+}
+
+/// Messages that wait to be sent to contacts.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Outbox {
+    /// A person is told of a message that waits longer.
+    pub warn_after: Span,
+    /// A message that could not be sent for so long is given up.
+    pub expire: Span,
 }
 
 /// Presence both ways.
@@ -226,6 +240,12 @@ impl Default for Portals {
 impl Default for History {
     fn default() -> Self {
         Self { initial: 50, catch_up: 500 }
+    }
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self { warn_after: Span(Duration::from_secs(30)), expire: Span(Duration::from_hours(7 * 24)) }
     }
 }
 

@@ -116,6 +116,10 @@ fn a_wrong_value_names_its_key_and_line() {
         (top, "portals: { create: contact }\nhomeserver:", 1, "portals.create", "nearest: `contacts`"),
         (top, "history:\n  initial: 50\n  catch_up: -1\nhomeserver:", 3, "history.catch_up", "not a number that fits"),
         (top, "history: { initial: 10001 }\nhomeserver:", 1, "history.initial", "not between 0"),
+        (top, "outbox: { warn_after: soon }\nhomeserver:", 1, "outbox.warn_after", "30s, 5m, 12h or 7d"),
+        (top, "outbox: { warn_after: 2d }\nhomeserver:", 1, "outbox.warn_after", "not between"),
+        (top, "outbox: { expire: 30 }\nhomeserver:", 1, "outbox.expire", "not between"),
+        (top, "outbox: { warn_after: 1h, expire: 30m }\nhomeserver:", 1, "outbox.expire", "shorter than"),
         (top, "presence: { to_matrix: maybe }\nhomeserver:", 1, "presence.to_matrix", "neither `true` nor `false`"),
         (top, "presence: { updates_per_second: 1e9 }\nhomeserver:", 1, "presence.updates_per_second", "not between"),
         (top, "fetch: { allow_private: [\"a:1\", b] }\nhomeserver:", 1, "fetch.allow_private.1", "host:port"),
@@ -204,6 +208,7 @@ fn the_environment_wins_over_the_file() {
         .load(&[
             ("MESSENGER_BRIDGE__HOMESERVER__ADDRESS", "http://synapse:8008"),
             ("MESSENGER_BRIDGE__PORTALS__PER_SECOND", "0.5"),
+            ("MESSENGER_BRIDGE__OUTBOX__EXPIRE", "12h"),
             ("MESSENGER_BRIDGE__NETWORKS__MESSENGER__TLS__MODE", "direct"),
             ("MESSENGER_BRIDGE__NETWORKS__MESSENGER__OAUTH__CLIENT_ID", "0012"),
             ("MESSENGER_BRIDGE_CONFIG", "not ours"),
@@ -212,6 +217,7 @@ fn the_environment_wins_over_the_file() {
         .unwrap();
     assert_eq!(config.homeserver.address.as_str(), "http://synapse:8008");
     assert!((config.portals.per_second - 0.5).abs() < f64::EPSILON);
+    assert_eq!(config.outbox.expire.0, std::time::Duration::from_hours(12));
     let Network::Messenger(messenger) = &config.networks["messenger"] else { panic!("profile") };
     assert_eq!((messenger.tls.mode, messenger.oauth.client_id.as_str()), (TlsMode::Direct, "0012"));
     let hyphen = Folder::new(&MINIMAL.replace("  xmpp:", "  my-server:"));

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display};
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 use url::Url;
@@ -65,6 +66,38 @@ impl FromStr for HostPort {
 }
 
 impl<'de> Deserialize<'de> for HostPort {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        parsed(deserializer, str::parse)
+    }
+}
+
+/// A length of time, written as a number with its unit (`30s`, `5m`, `12h`, `7d`) or as a plain number of seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+        let unit: u64 = match unit.trim() {
+            "" | "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            _ => return Err(format!("`{}` is not a length of time like 30s, 5m, 12h or 7d", short(text))),
+        };
+        number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(unit))
+            .map(|seconds| Self(Duration::from_secs(seconds)))
+            .ok_or_else(|| format!("`{}` is not a length of time like 30s, 5m, 12h or 7d", short(text)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         parsed(deserializer, str::parse)
     }
@@ -167,6 +200,16 @@ mod tests {
         for text in ["ftp://a/", "example.org", "https://", "https://me:hunter2@a/"] {
             let error = text.parse::<WebUrl>().unwrap_err();
             assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time() {
+        for (text, seconds) in [("30s", 30), ("5m", 300), ("12h", 43_200), ("7d", 604_800), ("90", 90), (" 2 m", 120)] {
+            assert_eq!(text.parse(), Ok(Span(Duration::from_secs(seconds))), "{text}");
+        }
+        for text in ["", "s", "-1s", "1.5h", "1w", "7 days", "99999999999999999999", "18446744073709551615d"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
         }
     }
 

@@ -91,7 +91,7 @@ pub enum Effect {
         /// Edit the last notice with this key instead of sending another.
         replaces: Option<String>,
     },
-    /// Redact an event that held a secret. Lane: management.
+    /// Redact an event that held a secret (lane: management), or a notice of the bot's (lane: to Matrix).
     Redact {
         /// Where.
         room: OwnedRoomId,
@@ -160,6 +160,17 @@ pub enum Effect {
     },
     /// Send a message stanza that is more than a text to the contact. Lane: to XMPP.
     SendComposed(Composed),
+}
+
+impl Effect {
+    /// Of a message to a contact: its event, and when it was written.
+    pub fn said(&self) -> Option<(&OwnedEventId, Timestamp)> {
+        match self {
+            Self::SendMessage(Outgoing { event, written, .. })
+            | Self::SendComposed(Composed { event, written, .. }) => Some((event, *written)),
+            _ => None,
+        }
+    }
 }
 
 /// What an event refers to, by the name of a stanza: the event's id is looked up when the debt is paid.

@@ -24,10 +24,38 @@ impl Timestamp {
             .unwrap_or_else(|| "1970-01-01T00:00:00.000Z".to_owned())
     }
 
+    /// The minute, in UTC, for a person: `2026-03-20 09:46 UTC`.
+    pub fn to_person(self) -> String {
+        const FORM: &[time::format_description::BorrowedFormatItem<'_>] =
+            time::macros::format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
+            .ok()
+            .and_then(|at| at.format(FORM).ok())
+            .unwrap_or_else(|| "an unknown time".to_owned())
+    }
+
+    /// So many milliseconds later.
+    #[must_use]
+    pub fn after(self, millis: u64) -> Self {
+        Self(self.0.saturating_add_unsigned(millis))
+    }
+
     /// Milliseconds from `earlier` to this; negative if `earlier` is later.
     pub fn since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)
     }
+}
+
+/// A length of time in milliseconds, for a person, in its largest whole unit: `7 days`, `90 seconds`.
+pub fn in_words(millis: u64) -> String {
+    let seconds = millis / 1_000;
+    let (count, unit) = match seconds {
+        _ if seconds > 0 && seconds.is_multiple_of(86_400) => (seconds / 86_400, "day"),
+        _ if seconds > 0 && seconds.is_multiple_of(3_600) => (seconds / 3_600, "hour"),
+        _ if seconds > 0 && seconds.is_multiple_of(60) => (seconds / 60, "minute"),
+        _ => (seconds, "second"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The two clocks of an input: `wall` for what people see, `uptime` for timers, which must not move when the wall
@@ -53,5 +81,13 @@ mod tests {
             Some("2002-09-10T23:08:25.500Z")
         );
         assert_eq!(Timestamp::parse("yesterday"), None);
+    }
+
+    #[test]
+    fn times_and_lengths_of_time_for_people() {
+        assert_eq!(Timestamp(1_774_000_000_000).to_person(), "2026-03-20 09:46 UTC");
+        assert_eq!(Timestamp(i64::MAX).to_person(), "an unknown time");
+        let words: Vec<String> = [7 * 86_400_000, 3_600_000, 90_000, 120_000, 0].map(in_words).into();
+        assert_eq!(words, ["7 days", "1 hour", "90 seconds", "2 minutes", "0 seconds"]);
     }
 }

@@ -101,7 +101,7 @@ impl Engine {
         Ok(())
     }
 
-    fn logins_of(&self, owner: &OwnedUserId) -> Result<Vec<Login>, StoreError> {
+    pub(super) fn logins_of(&self, owner: &OwnedUserId) -> Result<Vec<Login>, StoreError> {
         Ok(self.bridge.store.logins()?.into_iter().filter(|login| login.owner == *owner).collect())
     }
 
@@ -166,38 +166,6 @@ impl Engine {
                     "None of your accounts is connected just now."
                 })
             }
-        }
-    }
-
-    fn list_logins(&self, owner: &OwnedUserId) -> Result<Notice, StoreError> {
-        use std::fmt::Write as _;
-        let logins = self.logins_of(owner)?;
-        if logins.is_empty() {
-            return Ok(Notice::plain("You are not signed in to any account. Use `login` to begin."));
-        }
-        let mut text = "Your accounts:".to_owned();
-        for login in logins {
-            let waiting = self.bridge.store.waiting_for(&login.id)?;
-            let _ = write!(text, "\n- {} ({}): {}", login.account, login.network, self.state_of(&login));
-            if waiting > 0 {
-                let _ = write!(text, "; {waiting} of your messages wait to be sent");
-            }
-        }
-        Ok(Notice::plain(text))
-    }
-
-    fn state_of(&self, login: &Login) -> String {
-        if let Some(why) = &login.suspended {
-            return format!("signed out, {why}");
-        }
-        let Some(live) = self.lives.get(&login.id) else { return "not connected".to_owned() };
-        match (&live.phase, &live.last_end) {
-            (Phase::Up, _) if live.caught_up() => "online".to_owned(),
-            (Phase::Up, _) => "catching up".to_owned(),
-            (Phase::Connecting, None) => "connecting".to_owned(),
-            (Phase::Connecting, Some(end)) => format!("connecting again ({end})"),
-            (Phase::Down, Some(end)) => format!("not connected: {end}; I go on trying"),
-            (Phase::Down, None) => "not connected yet".to_owned(),
         }
     }
 
@@ -382,9 +350,10 @@ impl Engine {
         };
         self.timers.retain(|(_, timer)| match timer {
             Timer::Connect(login) | Timer::Import(login) | Timer::Question(login, _) => login != ours,
-            Timer::Typing(contact) => contact.login != *ours,
+            Timer::Typing(contact) | Timer::Delivery(contact) => contact.login != *ours,
             Timer::Sweep => true,
         });
+        self.watched.retain(|contact, _| contact.login != *ours);
         let debts: Vec<_> = self.bridge.store.debts()?.into_iter().filter(|debt| belongs(&debt.lane)).collect();
         self.bridge.outbox.forget_where(belongs);
         for debt in debts {

@@ -89,6 +89,7 @@ impl Engine {
             }
             (Lane::ToMatrix(portal), Effect::SendEvent { sender, binds, .. }, Receipt::Event(event)) => {
                 self.bind(portal, binds, &event)?;
+                self.notice_paid(portal, debt.id, &event)?;
                 if let Sender::Ghost(ghost) = sender {
                     self.stop_typing(&ContactKey { login: portal.login.clone(), contact: ghost.clone() })?;
                 }
@@ -171,7 +172,7 @@ impl Engine {
             (
                 Lane::ToMatrix(portal),
                 Effect::CreateRoom
-                | Effect::SendEvent { .. }
+                | Effect::SendEvent { sender: Sender::Ghost(_), .. }
                 | Effect::JoinRoom { .. }
                 | Effect::SendAbout { about: About { relation: Relation::Reply | Relation::Replace, .. }, .. },
             ) => {
@@ -185,6 +186,12 @@ impl Engine {
                     self.bridge.say(&owner, text)?;
                 }
                 Ok(())
+            }
+            // What the bot says of how messages fare must not hold them up.
+            (Lane::ToMatrix(portal), Effect::SendEvent { sender: Sender::Bot, .. }) => {
+                self.bridge.ignore("notice refused");
+                self.notice_refused(portal, debt.id)?;
+                self.settle(debt)
             }
             (Lane::Ghost(_), Effect::RegisterGhost) => {
                 self.bridge.outbox.failed(&debt.lane, debt.id, self.bridge.now.uptime, Some(PARKED));

@@ -10,14 +10,14 @@ use crate::{
     domain::{
         LoginId,
         address::parse_ghost_localpart,
-        effect::{ContactKey, Effect, Lane, Outgoing, Sender},
+        effect::{ContactKey, Effect, Lane, Outgoing},
         input::{EphemeralEvent, Receipt, RoomEvent},
     },
     store::{
         StoreError,
         portal::{Membership, Room},
     },
-    translate::{bridge_info, failure, message, stable_id, stanza::to_xml},
+    translate::{bridge_info, message, stable_id, stanza::to_xml, status::Reason},
 };
 
 /// What a transaction's members events say, as far as rules need it.
@@ -277,8 +277,7 @@ impl Engine {
             "m.room.redaction" => self.say_redaction(portal, event),
             "m.room.encrypted" => {
                 let text = "Your message was not sent: I cannot read encrypted messages yet.";
-                let notice = failure::to_matrix(text, Some(event.id.clone()));
-                return self.bridge.owe_event(portal, Sender::Bot, notice, None, Vec::new());
+                return self.reject(portal, &event.id, Reason::Undecryptable, text.to_owned());
             }
             _ => {
                 self.bridge.ignore("event that is not translated");
@@ -292,7 +291,10 @@ impl Engine {
             live.own_typing.remove(&portal.contact);
         }
         match told {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.watch_message(portal);
+                Ok(())
+            }
             Err(Untold::Store(error)) => Err(error),
             Err(why) => self.tell_untold(portal, event, &why),
         }

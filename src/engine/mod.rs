@@ -6,8 +6,10 @@
 
 mod archive;
 mod command;
+mod delivery;
 mod done;
 mod iq;
+mod logins;
 mod matrix;
 mod pay;
 mod people;
@@ -58,6 +60,8 @@ enum Timer {
     Typing(ContactKey),
     /// The next portal's room is held against what transactions brought.
     Sweep,
+    /// What waits to be sent to a contact is looked after.
+    Delivery(ContactKey),
 }
 
 /// The state machine.
@@ -74,6 +78,8 @@ pub struct Engine {
     next_soft: u64,
     timers: BTreeSet<(u64, Timer)>,
     review: Review,
+    /// The portals that have a [`Timer::Delivery`], and when it is due.
+    watched: BTreeMap<ContactKey, u64>,
     outputs: Vec<Output>,
     /// The homeserver keeps presence; knows `busy`.
     presence: bool,
@@ -95,6 +101,7 @@ impl Engine {
             next_soft: 0,
             timers: BTreeSet::new(),
             review: Review::default(),
+            watched: BTreeMap::new(),
             outputs: Vec::new(),
             presence: true,
             busy: false,
@@ -164,6 +171,7 @@ impl Engine {
             self.wake_person(&login.owner)?;
             self.connect_in(&login.id, u64::try_from(place).unwrap_or(u64::MAX).saturating_mul(20))?;
         }
+        self.watch_all();
         Ok(())
     }
 
@@ -174,6 +182,7 @@ impl Engine {
     fn tick(&mut self) -> Result<(), StoreError> {
         let now = self.bridge.now.uptime;
         self.bridge.outbox.tick(now);
+        let mut checks = 0;
         while let Some((at, _)) = self.timers.first()
             && *at <= now
         {
@@ -184,6 +193,14 @@ impl Engine {
                 Timer::Import(login) => self.import_next(&login)?,
                 Timer::Typing(contact) => self.renew_typing(&contact)?,
                 Timer::Sweep => self.sweep()?,
+                Timer::Delivery(portal) if checks < delivery::CHECKS => {
+                    checks += 1;
+                    self.check_delivery(&portal)?;
+                }
+                Timer::Delivery(portal) => {
+                    self.watched.remove(&portal);
+                    self.watch(&portal, delivery::NEXT_CHECKS);
+                }
             }
         }
         Ok(())

@@ -81,7 +81,7 @@ impl Engine {
         self.bridge.store.erase_debt(&debt.lane, debt.id);
         let empty = self.bridge.store.next_debt(&debt.lane, None)?.is_none();
         self.bridge.outbox.removed(&debt.lane, debt.id, empty);
-        Ok(())
+        self.message_paid(debt)
     }
 
     fn due(&mut self, debt: &Debt) -> Result<Due, StoreError> {
@@ -117,6 +117,9 @@ impl Engine {
                         Some(target) => Due::Call(MatrixCall::Invite { room, user: bot, target }),
                         None => Due::Moot,
                     },
+                    Effect::Redact { room, event } => {
+                        Due::Call(MatrixCall::Redact { room: room.clone(), user: bot, event: event.clone(), txn })
+                    }
                     Effect::NameRoom { name } => Due::Call(MatrixCall::SetState {
                         room,
                         user: bot,
@@ -251,6 +254,7 @@ impl Engine {
                 continue;
             };
             let Some(number) = self.send(login, stanza) else { return Ok(()) };
+            self.tell_doubt(&debt)?;
             let archive_after = self.bridge.store.login(login)?.and_then(|row| row.archive_after);
             let what = Unconfirmed { lane: lane.clone(), debt: debt.id, archive_after };
             self.bridge.store.put_unconfirmed(login, number, &what)?;

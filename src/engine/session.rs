@@ -14,7 +14,7 @@ use crate::{
         effect::{ContactKey, Lane},
         stream::{ConnectOrder, Refusal, StreamEnd, StreamOrder, StreamReport, StreamUp},
     },
-    store::{StoreError, session::Session},
+    store::{StoreError, session::Session, trouble::Suspended},
     translate::history::Archived,
 };
 
@@ -62,6 +62,8 @@ pub(super) struct Live {
     pub up_since: u64,
     pub failures: u32,
     pub last_end: Option<StreamEnd>,
+    /// Since when there is no stream, as far as this process saw.
+    pub down_since: Option<Timestamp>,
     /// The owner was told of the trouble that lasts.
     pub told: bool,
     /// The token was renewed because of a refusal; the next refusal is final.
@@ -187,6 +189,7 @@ impl Engine {
         live.account = Some(up.account.clone());
         live.up_since = uptime;
         live.last_end = None;
+        live.down_since = None;
         live.told = false;
         live.renewed = false;
         live.questions.clear();
@@ -204,6 +207,7 @@ impl Engine {
         };
         if let Some(h) = resumed {
             self.on_acked(login, h)?;
+            self.doubt_unconfirmed(login, Some(h))?;
             self.take_back_unconfirmed(login);
             if let Some(live) = self.lives.get_mut(login)
                 && let Some(session) = &mut live.session
@@ -222,6 +226,7 @@ impl Engine {
             self.on_acked(login, h)?;
         }
         self.read_archive_again(login)?;
+        self.doubt_unconfirmed(login, up.failed_h)?;
         self.take_back_unconfirmed(login);
         let live = self.lives.entry(login.clone()).or_default();
         live.shown = None;
@@ -329,6 +334,7 @@ impl Engine {
         live.own_typing.clear();
         live.failures = if steady { 1 } else { live.failures.saturating_add(1) };
         live.last_end = Some(end.clone());
+        live.down_since.get_or_insert(self.bridge.now.wall);
         let failures = live.failures;
         self.stop_all_typing(login)?;
         // What is on its way is taken back when the next stream says what arrived.
@@ -386,10 +392,7 @@ impl Engine {
     /// Ends a login's connecting until its owner signs in again, and tells them why.
     pub(super) fn suspend_login(&mut self, login: &LoginId, why: String) -> Result<(), StoreError> {
         let Some(mut row) = self.bridge.store.login(login)? else { return Ok(()) };
-        let command = match self.bridge.profile(&row.network) {
-            Some(profile) if profile.token_decides_account => format!("login {}", row.network),
-            _ => format!("login {} {}", row.network, row.account),
-        };
+        let command = self.sign_in_command(&row);
         self.bridge.say(
             &row.owner,
             format!(
@@ -397,6 +400,11 @@ impl Engine {
                 row.account
             ),
         )?;
+        let rejected = self
+            .lives
+            .get(login)
+            .is_some_and(|live| live.phase == Phase::Down && matches!(live.last_end, Some(StreamEnd::Refused(_))));
+        self.bridge.store.put_suspended(login, &Suspended { since: self.bridge.now.wall, rejected })?;
         row.suspended = Some(why);
         self.bridge.store.put_login(&row)
     }

@@ -17,11 +17,12 @@ use crate::{
     translate::{
         attention,
         content::Content,
-        edit, encrypted, failure, location, message,
+        edit, encrypted, location, message,
         message::{Message, Untranslatable},
         reaction::{self, Reactions},
         receipt, reply, retraction, stable_id,
         stanza::{legal, to_xml},
+        status::Reason,
     },
 };
 
@@ -391,8 +392,7 @@ impl Engine {
             Untold::Sentence(sentence) => format!("Your {what}: {sentence}."),
             Untold::Store(_) => return Ok(()),
         };
-        let about = Some(event.redacts.clone().unwrap_or_else(|| event.id.clone()));
-        self.bridge.owe_event(portal, Sender::Bot, failure::to_matrix(&text, about), None, Vec::new())
+        self.reject(portal, &event.id, Reason::Unsupported, text)
     }
 
     /// What the contact's clients can do, as far as it is known: those on line, else those that were there last.

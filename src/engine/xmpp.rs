@@ -369,12 +369,12 @@ impl Engine {
             Some(id) => self.bridge.store.event_of(contact, &stable_id::sent(id))?,
             None => None,
         };
-        if event.is_none() {
+        let Some(event) = event else {
             // It answers a chat state, or something that was not said in a room.
             self.bridge.ignore("error that answers no message");
             return Ok(());
-        }
+        };
         let error = failure::from_xmpp(stanza);
-        self.bridge.owe_event(contact, Sender::Bot, failure::to_matrix(&error.sentence(), event), None, Vec::new())
+        self.on_bounce(contact, &event, &error)
     }
 }

@@ -52,9 +52,20 @@ impl Store {
         Ok(self.rows(&Key::of(Table::Debt).done())?.into_iter().map(|(_, debt)| debt).collect())
     }
 
-    /// How many messages to contacts a login has not sent yet.
-    pub fn waiting_for(&self, login: &LoginId) -> Result<usize, StoreError> {
-        Ok(self.rows::<Debt>(&Key::of(Table::Debt).byte(b'x').login(login).done())?.len())
+    /// The first debts of a lane, at most `limit`.
+    pub fn first_debts(&self, lane: &Lane, limit: usize) -> Result<Vec<Debt>, StoreError> {
+        let rows = self.first_rows(&lane_key(lane).done(), None, limit)?;
+        Ok(rows.into_iter().map(|(_, debt)| debt).collect())
+    }
+
+    /// What a login owes its contacts.
+    pub fn debts_to_contacts(&self, login: &LoginId) -> Result<Vec<Debt>, StoreError> {
+        Ok(self.rows(&Key::of(Table::Debt).byte(b'x').login(login).done())?.into_iter().map(|(_, debt)| debt).collect())
+    }
+
+    /// What is owed to the rooms of a login's contacts.
+    pub fn debts_to_rooms(&self, login: &LoginId) -> Result<Vec<Debt>, StoreError> {
+        Ok(self.rows(&Key::of(Table::Debt).byte(b'm').login(login).done())?.into_iter().map(|(_, debt)| debt).collect())
     }
 
     /// Gives up every debt of a login (logout), and says which lanes they stood in.

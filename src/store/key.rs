@@ -41,6 +41,8 @@ tables! {
     Login = b'l', "login";
     /// Counters and the instance id.
     Meta = b'm', "meta";
+    /// What people were shown of messages that wait, and suspensions.
+    Trouble = b'n', "trouble";
     /// Portals.
     Portal = b'o', "portal";
     /// Presence of contacts' resources.
@@ -50,7 +52,7 @@ tables! {
     /// What clients can do beyond [`Table::Caps`], by capability hash and by contact.
     Features = b'f', "features";
     /// What the owner reacted with to messages.
-    Reaction = b'n', "reaction";
+    Reaction = b'q', "reaction";
     /// Sessions on XMPP streams.
     Session = b's', "session";
     /// Transactions that were handled.

@@ -29,6 +29,7 @@ pub mod sled;
 #[cfg(test)]
 mod sled_damage;
 pub mod transaction;
+pub mod trouble;
 pub mod verify;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -183,6 +184,7 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         table!(Room, "room", portal::Room),
         table!(Session, "session", session::Session),
         verify::Table { name: "transaction", prefix: &[key::Table::Transaction as u8], decode: &transaction::readable },
+        verify::Table { name: "trouble", prefix: &[key::Table::Trouble as u8], decode: &trouble::readable },
         table!(Unconfirmed, "unconfirmed", session::Unconfirmed),
         table!(Caps, "caps", bool),
         table!(Features, "features", crate::domain::feature::Features),

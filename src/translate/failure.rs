@@ -13,6 +13,8 @@ pub struct StanzaError {
     pub condition: String,
     /// The server's own words.
     pub text: Option<String>,
+    /// The error is temporary: its type is `wait` (RFC 6120 section 8.3.2).
+    pub temporary: bool,
 }
 
 /// Takes the error out of a stanza of type `error`.
@@ -21,7 +23,11 @@ pub fn from_xmpp(stanza: &mut Stanza) -> StanzaError {
     let children = || error.iter().flat_map(minidom::Element::children).filter(|child| child.ns() == STANZAS);
     let condition = children().find(|child| child.name() != "text").map_or("undefined-condition", |child| child.name());
     let text = children().find(|child| child.name() == "text").map(|child| child.text().trim().to_owned());
-    StanzaError { condition: condition.to_owned(), text: text.filter(|text| !text.is_empty()) }
+    StanzaError {
+        condition: condition.to_owned(),
+        text: text.filter(|text| !text.is_empty()),
+        temporary: error.as_ref().is_some_and(|error| error.attr("type") == Some("wait")),
+    }
 }
 
 impl StanzaError {
@@ -69,7 +75,10 @@ mod tests {
                    <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
                    <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>no</text></error></message>";
         let error = from_xmpp(&mut Stanza::read(&xml.parse().unwrap()));
-        assert_eq!(error, StanzaError { condition: "service-unavailable".to_owned(), text: Some("no".to_owned()) });
+        assert_eq!(
+            error,
+            StanzaError { condition: "service-unavailable".to_owned(), text: Some("no".to_owned()), temporary: false }
+        );
         assert_eq!(
             error.sentence(),
             "Your message was not delivered: the contact cannot be reached (\u{201c}no\u{201d})."

@@ -15,6 +15,7 @@
 //! | [`fallback`] | | XEP-0428, XEP-0426 |
 //! | [`content`] | | which of these a stanza carries |
 //! | [`failure`] | a notice in reply | RFC 6120 section 8.3 error stanzas |
+//! | [`status`] | `com.beeper.message_send_status`, notices in reply | |
 //! | [`chat_state`] | `m.typing` | XEP-0085 |
 //! | [`presence`] | `m.presence` | RFC 6121 section 4 |
 //! | [`subscription`] | notices, commands `accept` and `deny` | RFC 6121 section 3, XEP-0172 |
@@ -48,5 +49,6 @@ pub mod retraction;
 pub mod roster;
 pub mod stable_id;
 pub mod stanza;
+pub mod status;
 pub mod subscription;
 pub mod vcard;

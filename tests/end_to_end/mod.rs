@@ -23,3 +23,4 @@ mod restart;
 mod scripted;
 mod servers;
 mod smoke;
+mod waiting;

@@ -209,11 +209,14 @@ fn a_contacts_reactions_are_added_and_taken_back_one_by_one() {
     };
     react(&mut stage, 1, &["👍", "❤"]);
     let keys = |stage: &Stage| -> Vec<String> {
-        let annotation = |said: super::stage::Said| {
-            let relation = &said.content["m.relates_to"];
-            (relation["event_id"] == event.as_str()).then(|| relation["key"].as_str().unwrap_or_default().to_owned())
+        let annotation = |call: &MatrixCall| {
+            let MatrixCall::Send { kind, content, .. } = call else { return None };
+            let content: serde_json::Value = serde_json::from_str(content).unwrap();
+            let relation = &content["m.relates_to"];
+            let fits = kind == "m.reaction" && relation["event_id"] == event.as_str();
+            fits.then(|| relation["key"].as_str().unwrap_or_default().to_owned())
         };
-        stage.heard(JID).into_iter().filter_map(annotation).collect()
+        stage.calls.iter().filter_map(annotation).collect()
     };
     assert_eq!(keys(&stage), ["❤", "👍"]);
     react(&mut stage, 2, &["👍", "🐢"]);

@@ -9,7 +9,7 @@ use messenger_bridge::{
         BareJid, Input, LoginId, Now, Output, StreamId, Ticket, Timestamp,
         capability::{MESSENGER, XMPP},
         credentials::{Secret, Tokens},
-        input::{Answer, EphemeralEvent, Failure, Outcome, Receipt, RoomEvent, RoomPage},
+        input::{Answer, Cause, EphemeralEvent, Failure, Outcome, Receipt, RoomEvent, RoomPage},
         output::{Ask, Ephemeral, MatrixCall},
         stream::{ConnectOrder, Management, StreamEnd, StreamOrder, StreamReport, StreamUp},
     },
@@ -68,6 +68,14 @@ pub struct Stage {
     /// What the server kept, sent after the next initial presence.
     pub offline: Vec<String>,
     pub managed: bool,
+    /// The XMPP server reads, and neither answers nor acknowledges.
+    pub mute: bool,
+    /// It goes mute when it reads a message.
+    pub mute_at_message: bool,
+    /// At a resumption it claims to have read so many more than were sent.
+    pub claims: u32,
+    /// Events of these types the homeserver refuses.
+    pub refuses: Vec<&'static str>,
     /// How sign-ins end; in order, then well.
     pub sign_ins: VecDeque<StreamEnd>,
     pub oauth: VecDeque<Answer>,
@@ -96,6 +104,8 @@ impl Stage {
             room_pause: 500,
             history_initial: 50,
             history_catch_up: 500,
+            warn_after: 30_000,
+            expire: 7 * 86_400_000,
             presence_to_matrix: true,
             presence_from_matrix: true,
             offline_as: OfflineAs::Away,
@@ -125,6 +135,10 @@ impl Stage {
             archive: Vec::new(),
             offline: Vec::new(),
             managed: true,
+            mute: false,
+            mute_at_message: false,
+            claims: 0,
+            refuses: Vec::new(),
             sign_ins: VecDeque::new(),
             oauth: VecDeque::new(),
             account: "romeo@montague.lit",
@@ -261,6 +275,14 @@ impl Stage {
                     MatrixCall::GetEvent { event, .. } => Receipt::Content(self.contents[event.as_str()].clone()),
                     _ => Receipt::Nothing,
                 };
+                if let MatrixCall::Send { kind, .. } = &work.call
+                    && self.refuses.contains(&kind.as_str())
+                {
+                    let cause = Cause { code: "M_FORBIDDEN".to_owned(), sentence: "no".to_owned() };
+                    let outcome = Outcome::Failed(Failure::Permanent(cause));
+                    inputs.push_back(Input::Done { work: work.id, outcome });
+                    return;
+                }
                 self.calls.push(work.call);
                 inputs.push_back(Input::Done { work: work.id, outcome: Outcome::Done(receipt) });
             }
@@ -295,12 +317,17 @@ impl Stage {
                     for stanza in stanzas {
                         let here = stanza.name() == "presence" && stanza.attr("to").is_none();
                         let kept = if here { std::mem::take(&mut self.offline) } else { Vec::new() };
+                        self.mute |= self.mute_at_message && stanza.name() == "message";
+                        if self.mute {
+                            self.sent.push(stanza);
+                            continue;
+                        }
                         for answer in kept.iter().map(|kept| xml(kept)).chain(self.answer(&stanza)) {
                             inputs.push_back(Input::Stream { stream, report: StreamReport::Stanza(Box::new(answer)) });
                         }
                         self.sent.push(stanza);
                     }
-                    if self.managed && count > 0 {
+                    if self.managed && !self.mute && count > 0 {
                         let h = u32::try_from(self.sent.len()).unwrap();
                         inputs.push_back(Input::Stream { stream, report: StreamReport::Acked(h) });
                     }
@@ -322,7 +349,7 @@ impl Stage {
         StreamUp {
             account: BareJid::parse(order.account.as_ref().map_or(self.account, BareJid::as_str)).unwrap(),
             resource: order.resource.clone(),
-            resumed: resumed.then(|| u32::try_from(self.sent.len()).unwrap()),
+            resumed: resumed.then(|| u32::try_from(self.sent.len()).unwrap() + self.claims),
             failed_h: None,
             management: self.managed.then(|| Management { id: Some("sm".to_owned()), location: None }),
             max_bytes: None,
@@ -490,7 +517,7 @@ impl Stage {
         self.calls
             .iter()
             .filter_map(|call| match call {
-                MatrixCall::Send { room, user, content, at, .. } => Some(Said {
+                MatrixCall::Send { room, user, kind, content, at, .. } if kind == "m.room.message" => Some(Said {
                     room: room.to_string(),
                     sender: user.to_string(),
                     content: serde_json::from_str(content).unwrap(),
@@ -509,6 +536,40 @@ impl Stage {
 
     pub fn bodies(&self, jid: &str) -> Vec<String> {
         self.heard(jid).iter().map(|said| said.body().to_owned()).collect()
+    }
+
+    /// The statuses in a contact's room, oldest first.
+    pub fn statuses(&self, jid: &str) -> Vec<Value> {
+        let here = self.room(jid);
+        let statuses = self.calls.iter().filter_map(|call| match call {
+            MatrixCall::Send { room, user, kind, content, .. }
+                if *room == here && kind == "com.beeper.message_send_status" =>
+            {
+                assert_eq!(user, BOT);
+                Some(serde_json::from_str(content).unwrap())
+            }
+            _ => None,
+        });
+        statuses.collect()
+    }
+
+    /// The same in short, each by its event and its state.
+    pub fn states(&self, jid: &str) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let statuses = self.statuses(jid);
+        statuses.iter().map(|status| (text(&status["m.relates_to"]["event_id"]), text(&status["status"]))).collect()
+    }
+
+    /// How much was taken away again in a contact's room.
+    pub fn redactions(&self, jid: &str) -> usize {
+        let here = self.room(jid);
+        self.calls.iter().filter(|call| matches!(call, MatrixCall::Redact { room, .. } if *room == here)).count()
+    }
+
+    /// The XMPP server cannot be reached, so many times.
+    pub fn unreachable(&mut self, times: usize) {
+        let end = StreamEnd::Unreachable { host: "montague.lit".to_owned(), detail: "connection refused".to_owned() };
+        self.sign_ins.extend(vec![end; times]);
     }
 
     /// What the bot said to the owner.

@@ -37,7 +37,46 @@ impl World {
             self.check_room(contact, &times, &committed)?;
             self.check_contact(contact)?;
         }
+        self.check_statuses()
+    }
+
+    /// All is delivered, so nothing may still be shown as waiting, and what never was shown so is not said to be delivered.
+    fn check_statuses(&self) -> Result<(), String> {
+        for room in &self.hs.rooms {
+            let mut pending = HashSet::new();
+            for (event, status) in &room.statuses {
+                let fits = match status.as_str() {
+                    "PENDING" => pending.insert(event),
+                    "SUCCESS" => pending.remove(event),
+                    _ => false,
+                };
+                if !fits {
+                    return Err(format!("{event} is {status} in {}: {:?}", room.id, room.statuses));
+                }
+            }
+            if !pending.is_empty() {
+                return Err(format!("shown as waiting to the end: {pending:?}"));
+            }
+            let waits = |said: &&super::homeserver::Said| {
+                said.content["body"].as_str().is_some_and(|body| body.contains("not been delivered yet"))
+                    && said.content["m.relates_to"]["rel_type"] != "m.replace"
+            };
+            if let Some(said) = room.said.iter().filter(waits).find(|said| !room.redacted.contains(&said.id)) {
+                return Err(format!("a notice was left: {}", said.content));
+            }
+        }
         Ok(())
+    }
+
+    pub fn contacts(&self) -> Vec<String> {
+        self.server.contacts.iter().map(|contact| contact.jid.clone()).collect()
+    }
+
+    /// How often the owner was told that something may have been delivered twice.
+    pub fn doubts(&self, jid: &str) -> usize {
+        let rooms = self.hs.rooms.iter().filter(|room| room.channel().as_deref() == Some(jid));
+        let doubt = |body: &str| body.contains("may have been delivered twice");
+        rooms.flat_map(|room| &room.said).filter(|said| said.content["body"].as_str().is_some_and(doubt)).count()
     }
 
     fn check_room(
@@ -116,6 +155,13 @@ impl World {
                     seen.insert(&got.body, (&got.id, got.conn));
                 }
             }
+        }
+        let twice = contact_row.got.len() > first.len();
+        match self.doubts(&contact_row.jid) {
+            0 if twice => return Err(format!("{} got something twice, and nobody was told", contact_row.jid)),
+            told if told > 0 && strict => return Err(format!("{told} doubts where there is none")),
+            told if told > said.len() => return Err(format!("{told} doubts of {} messages", said.len())),
+            _ => {}
         }
         compare(&format!("Matrix to {}", contact_row.jid), said, &first, |_| true)
     }

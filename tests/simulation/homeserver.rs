@@ -11,6 +11,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde_json::{Value, json};
 
 pub struct Said {
+    pub id: OwnedEventId,
     pub sender: OwnedUserId,
     pub content: Value,
     /// `?ts=`, where it was given.
@@ -22,6 +23,9 @@ pub struct Room {
     pub state: Vec<(String, String, String)>,
     pub members: BTreeMap<OwnedUserId, &'static str>,
     pub said: Vec<Said>,
+    /// Message statuses in order: of which event, which.
+    pub statuses: Vec<(String, String)>,
+    pub redacted: BTreeSet<OwnedEventId>,
 }
 
 impl Room {
@@ -89,7 +93,13 @@ impl Homeserver {
         if kind == "m.room.message"
             && let Some(room) = self.room_mut(room)
         {
-            room.said.push(Said { sender: sender.to_owned(), content: content.clone(), at });
+            room.said.push(Said { id: id.clone(), sender: sender.to_owned(), content: content.clone(), at });
+        }
+        if kind == "com.beeper.message_send_status"
+            && let Some(room) = self.room_mut(room)
+        {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            room.statuses.push((text(&content["m.relates_to"]["event_id"]), text(&content["status"])));
         }
         let event = RoomEvent {
             room: room.to_owned(),
@@ -115,7 +125,14 @@ impl Homeserver {
 
     pub fn make_room(&mut self, creator: &UserId, state: Vec<(String, String, String)>, now: Timestamp) -> OwnedRoomId {
         let id = OwnedRoomId::try_from(format!("!r{}:h", self.number())).unwrap();
-        self.rooms.push(Room { id: id.clone(), state, members: BTreeMap::new(), said: Vec::new() });
+        self.rooms.push(Room {
+            id: id.clone(),
+            state,
+            members: BTreeMap::new(),
+            said: Vec::new(),
+            statuses: Vec::new(),
+            redacted: BTreeSet::new(),
+        });
         self.member(&id, creator, creator, "join", now);
         id
     }
@@ -244,6 +261,9 @@ impl Homeserver {
             }
             MatrixCall::Redact { room, user, event, .. } => {
                 let content = json!({ "redacts": event });
+                if let Some(room) = self.room_mut(room) {
+                    room.redacted.insert(event.clone());
+                }
                 let event = self.event(room, user, "m.room.redaction", None, &content, (now, None));
                 Outcome::Done(Receipt::Event(event))
             }

@@ -92,6 +92,19 @@ fn a_seed_plays_the_same_every_time() {
     }
 }
 
+/// What the checks say of statuses and doubts is worth something only where there are some.
+#[test]
+fn messages_are_shown_as_waiting_and_doubted_in_some_worlds() {
+    let (mut pending, mut doubted) = (0, 0);
+    for seed in 0..100 {
+        let mut world = World::new(seed, Planted::None, false);
+        world.run().unwrap();
+        pending += usize::from(world.hs.rooms.iter().any(|room| !room.statuses.is_empty()));
+        doubted += usize::from(world.contacts().iter().any(|jid| world.doubts(jid) > 0));
+    }
+    assert!(pending > 10 && doubted > 10, "{pending} and {doubted} of 100 worlds");
+}
+
 #[test]
 fn ids_that_live_only_in_memory_are_caught() {
     assert!(!failures(SEEDS, Planted::IdsOnlyInMemory, 1).is_empty());

@@ -140,6 +140,9 @@ fn settings(config: Config, random: &mut Random) -> Settings {
         room_pause: random.between(200, 1_000),
         history_initial: 50,
         history_catch_up: 500,
+        // So short that much waits longer, and nothing is ever given up.
+        warn_after: random.between(500, 5_000),
+        expire: 7 * 86_400_000,
         presence_to_matrix: true,
         presence_from_matrix: true,
         offline_as: OfflineAs::Away,
