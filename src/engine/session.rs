@@ -130,6 +130,8 @@ impl Engine {
             domain,
             resource: row.resource,
             credentials,
+            // What is kept after SCRAM cannot sign in by anything else.
+            scram_only: false,
             resume: session.as_ref().and_then(Session::resume),
             delay: 0,
         };
@@ -337,7 +339,11 @@ impl Engine {
             StreamEnd::KeysOutdated | StreamEnd::NoCommonMechanism { .. } => {
                 return self.suspend_login(login, end.to_string());
             }
-            StreamEnd::Certificate { .. } | StreamEnd::ServerNotVerified { .. } | StreamEnd::NotXmpp { .. } => {
+            StreamEnd::Certificate { .. }
+            | StreamEnd::ServerNotVerified { .. }
+            | StreamEnd::Downgraded { .. }
+            | StreamEnd::Tampered { .. }
+            | StreamEnd::NotXmpp { .. } => {
                 self.tell_trouble(login, end)?;
             }
             StreamEnd::UnknownHost { .. }

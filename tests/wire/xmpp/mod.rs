@@ -254,6 +254,7 @@ fn order(credentials: Credentials) -> ConnectOrder {
         domain: DOMAIN.to_owned(),
         resource: "bridge".to_owned(),
         credentials,
+        scram_only: false,
         resume: None,
         delay: 0,
     }
