@@ -275,7 +275,7 @@ impl Engine {
                 if !row.on_roster && self.bridge.store.portal(&contact_of(&login.id, &contact))?.is_none() {
                     continue;
                 }
-                let name = row.display_name(&contact);
+                let name = self.bridge.display_name(&contact_of(&login.id, &contact))?;
                 if name.to_lowercase().contains(&wanted) || contact.as_str().contains(&wanted) {
                     let ghost = self.bridge.ghost(&contact_of(&login.id, &contact));
                     found.push((name, contact, ghost));
