@@ -198,6 +198,15 @@ impl Engine {
     }
 
     fn set_management_room(&mut self, owner: &OwnedUserId, room: &OwnedRoomId) -> Result<(), StoreError> {
+        match self.bridge.store.room(room)? {
+            Some(Room::Management(known)) if known == *owner => {}
+            None => {}
+            // A chat's room, or someone else's: it stays theirs.
+            Some(Room::Management(_) | Room::Portal(_)) => {
+                self.bridge.ignore("management room that is another's");
+                return Ok(());
+            }
+        }
         let mut row = self.bridge.store.management(owner)?;
         row.room = Some(room.clone());
         row.notices.clear();

@@ -370,6 +370,11 @@ impl Engine {
                 let notice = subscription::notice(&contact.contact, &login.account, nick.as_deref(), text.as_deref());
                 self.bridge.say(&login.owner, notice)
             }
+            // Whom nobody asked accepts nobody: the server has those who were asked on the contact list (RFC 6121 section 3.1.2).
+            Said::Accepted if !row.on_roster => {
+                self.bridge.ignore("acceptance that was not asked for");
+                Ok(())
+            }
             Said::Accepted => self
                 .bridge
                 .say(&login.owner, format!("{} has accepted you: you see each other's presence now.", contact.contact)),

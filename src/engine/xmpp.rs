@@ -164,14 +164,26 @@ impl Engine {
                 stanza.id.clone().and_then(|id| Some((id.clone(), self.bridge.debt_of_wire_id(&id)?)))
         {
             // It shows nothing, so it waits for nothing; what pays a debt must be known before the lane goes on.
-            let archive_id = archive_id().or_else(|| stable_id::take_archive_id(&mut stanza, account));
+            let archive_id = archive_id().or(self.take_archive_id(login, &mut stanza, account)?);
             return self.on_own_archived(&contact, &id, debt, source, archive_id.as_deref());
         }
         if self.must_wait(&contact, source)? {
             return self.hold(login, arrival, source, at);
         }
-        let archive_id = archive_id().or_else(|| stable_id::take_archive_id(&mut stanza, account));
+        let archive_id = archive_id().or(self.take_archive_id(login, &mut stanza, account)?);
         self.take_in(&contact, own, &mut stanza, &Known { source, at, archive_id, waited: arrival.waited })
+    }
+
+    /// The id that the account's archive gave the message. Only a server that has an archive takes out those that a sender wrote
+    /// in (XEP-0359 section 6).
+    fn take_archive_id(
+        &self,
+        login: &LoginId,
+        stanza: &mut Stanza,
+        account: &BareJid,
+    ) -> Result<Option<String>, StoreError> {
+        let found = stable_id::take_archive_id(stanza, account);
+        Ok(if self.bridge.archive(login)? == Archive::Mam { found } else { None })
     }
 
     /// Must this message wait until history is in?
