@@ -246,8 +246,8 @@ impl Engine {
 
     /// Opens or reopens a chat: makes the room, or invites the owner to it again.
     pub(super) fn open_chat(&mut self, contact: &ContactKey) -> Result<(), StoreError> {
-        if self.bridge.ensure_portal(contact)? {
-            return Ok(());
+        if self.bridge.store.portal(contact)?.is_none() {
+            return self.admit(contact, true);
         }
         if let Some(mut row) = self.bridge.store.portal(contact)?
             && row.room.is_some()

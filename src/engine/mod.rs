@@ -8,6 +8,7 @@ mod command;
 mod done;
 mod iq;
 mod matrix;
+mod newcomer;
 mod pay;
 mod people;
 mod session;
@@ -51,6 +52,10 @@ enum Timer {
     Question(LoginId, String),
     /// The next contact of the login gets its ghost and room.
     Import(LoginId),
+    /// The next person without a room gets theirs.
+    Newcomer(LoginId),
+    /// The roster is looked through again.
+    Roster(LoginId),
     /// A ghost that types is shown typing again, or no longer.
     Typing(ContactKey),
 }
@@ -173,6 +178,8 @@ impl Engine {
                 Timer::Connect(login) => self.connect(&login)?,
                 Timer::Question(login, id) => self.question_timed_out(&login, &id)?,
                 Timer::Import(login) => self.import_next(&login)?,
+                Timer::Newcomer(login) => self.next_newcomer(&login)?,
+                Timer::Roster(login) => self.queue_import(&login)?,
                 Timer::Typing(contact) => self.renew_typing(&contact)?,
             }
         }

@@ -69,6 +69,9 @@ pub(super) struct Live {
     pub unconfirmed: BTreeMap<u32, (Lane, crate::domain::DebtId)>,
     pub window_full: bool,
     pub held: usize,
+    pub newcomers: super::newcomer::Newcomers,
+    /// When the next room may be made, as uptime.
+    pub room_due: u64,
     pub vcards: VecDeque<(BareJid, Option<String>)>,
     pub histories: VecDeque<BareJid>,
     pub import: super::upkeep::Import,
@@ -143,6 +146,7 @@ impl Engine {
         live.session = session;
         live.unconfirmed = unconfirmed.into_iter().map(|(number, what)| (number, (what.lane, what.debt))).collect();
         live.held = held;
+        self.load_newcomers(login)?;
         self.streams.insert(stream, Carrier::Login(login.clone()));
         self.order(stream, StreamOrder::Connect(Box::new(order)));
         Ok(())
@@ -309,6 +313,7 @@ impl Engine {
         self.show_all_presence(login)?;
         self.queue_import(login)?;
         self.queue_histories(login)?;
+        self.run_newcomers(login);
         let ours = login.clone();
         self.bridge.outbox.wake_where(
             |lane| matches!(lane, Lane::ToXmpp(ContactKey { login, .. }) | Lane::Login(login) if *login == ours),

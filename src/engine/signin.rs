@@ -290,6 +290,7 @@ impl Engine {
         let live = self.lives.entry(id.clone()).or_default();
         live.unconfirmed = unconfirmed.into_iter().map(|(number, what)| (number, (what.lane, what.debt))).collect();
         live.held = held;
+        self.load_newcomers(&id)?;
         self.streams.insert(stream, Carrier::Login(id.clone()));
         self.wake_person(&owner)?;
         let text = if again {

@@ -27,15 +27,15 @@ use crate::{
 const MUC_USER: &str = xmpp_parsers::ns::MUC_USER;
 
 /// A message on its way in, with what is known of it beside the stanza.
-struct Arrival<'a> {
-    stanza: &'a Element,
-    source: Source,
-    at: Timestamp,
-    archive_id: Option<String>,
+pub(super) struct Arrival<'a> {
+    pub stanza: &'a Element,
+    pub source: Source,
+    pub at: Timestamp,
+    pub archive_id: Option<String>,
     /// It was held, so the archive may have given it meanwhile.
-    waited: bool,
+    pub waited: bool,
     /// The session on which it was first held.
-    bound: Option<StreamId>,
+    pub bound: Option<StreamId>,
 }
 
 /// What is known of a message beside the stanza, once its turn has come.
@@ -118,7 +118,12 @@ impl Engine {
     }
 
     /// A message that someone said: live, kept by the server, or archived.
-    fn arrive(&mut self, login: &LoginId, account: &BareJid, arrival: &Arrival<'_>) -> Result<(), StoreError> {
+    pub(super) fn arrive(
+        &mut self,
+        login: &LoginId,
+        account: &BareJid,
+        arrival: &Arrival<'_>,
+    ) -> Result<(), StoreError> {
         let mut stanza = Stanza::read(arrival.stanza);
         let own = stanza.from.as_ref().is_some_and(|from| from.bare == *account);
         let other = if own { &stanza.to } else { &stanza.from };
@@ -167,7 +172,18 @@ impl Engine {
             let archive_id = archive_id().or(self.take_archive_id(login, &mut stanza, account)?);
             return self.on_own_archived(&contact, &id, debt, source, archive_id.as_deref());
         }
-        if self.must_wait(&contact, source)? {
+        let room_to_hold = self.lives.get(login).is_none_or(|live| live.held < HELD_PER_LOGIN);
+        if !room_to_hold {
+            self.bridge.ignore("held too many; let through");
+        }
+        let caught_up = self.lives.get(login).is_some_and(super::session::Live::caught_up);
+        if room_to_hold && source != Source::Archive && !caught_up {
+            return self.hold(login, arrival, source, at);
+        }
+        if self.meets_newcomer(&contact, own, arrival, (source, at))? {
+            return Ok(());
+        }
+        if room_to_hold && self.waits_for_history(&contact)? {
             return self.hold(login, arrival, source, at);
         }
         let archive_id = archive_id().or(self.take_archive_id(login, &mut stanza, account)?);
@@ -176,7 +192,7 @@ impl Engine {
 
     /// The id that the account's archive gave the message. Only a server that has an archive takes out those that a sender wrote
     /// in (XEP-0359 section 6).
-    fn take_archive_id(
+    pub(super) fn take_archive_id(
         &self,
         login: &LoginId,
         stanza: &mut Stanza,
@@ -186,16 +202,8 @@ impl Engine {
         Ok(if self.bridge.archive(login)? == Archive::Mam { found } else { None })
     }
 
-    /// Must this message wait until history is in?
-    fn must_wait(&mut self, contact: &ContactKey, source: Source) -> Result<bool, StoreError> {
-        let live = self.lives.get(&contact.login);
-        if live.is_some_and(|live| live.held >= HELD_PER_LOGIN) {
-            self.bridge.ignore("held too many; let through");
-            return Ok(false);
-        }
-        if source != Source::Archive && !live.is_some_and(super::session::Live::caught_up) {
-            return Ok(true);
-        }
+    /// Must a message in this chat wait until history is in?
+    fn waits_for_history(&mut self, contact: &ContactKey) -> Result<bool, StoreError> {
         self.bridge.ensure_portal(contact)?;
         Ok(self.bridge.store.portal(contact)?.is_some_and(|portal| portal.history == History::Wanted))
     }
@@ -351,7 +359,12 @@ impl Engine {
     }
 
     /// From here the archive is asked next time. History of one room says nothing of the others.
-    fn advance_archive(&mut self, login: &LoginId, source: Source, id: Option<&str>) -> Result<(), StoreError> {
+    pub(super) fn advance_archive(
+        &mut self,
+        login: &LoginId,
+        source: Source,
+        id: Option<&str>,
+    ) -> Result<(), StoreError> {
         match id {
             Some(id) if source == Source::Live => self.archived_through(login, id),
             _ => Ok(()),

@@ -41,10 +41,14 @@ tables! {
     Login = b'l', "login";
     /// Counters and the instance id.
     Meta = b'm', "meta";
+    /// What people wrote who have no room yet.
+    Newcomer = b'n', "newcomer";
     /// Portals.
     Portal = b'o', "portal";
     /// Presence of contacts' resources.
     Presence = b'p', "presence";
+    /// What the owner decided about people who are no contacts.
+    Request = b'q', "request";
     /// Portals and management rooms, by room id.
     Room = b'r', "room";
     /// Sessions on XMPP streams.

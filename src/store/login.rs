@@ -84,7 +84,16 @@ impl Store {
                 self.erase(Key::of(Table::Room).text(room.as_str()).done());
             }
         }
-        for table in [Table::Contact, Table::Portal, Table::Presence, Table::Session, Table::Unconfirmed, Table::Held] {
+        for table in [
+            Table::Contact,
+            Table::Portal,
+            Table::Presence,
+            Table::Session,
+            Table::Unconfirmed,
+            Table::Held,
+            Table::Newcomer,
+            Table::Request,
+        ] {
             self.erase_all(&Key::of(table).login(id).done())?;
         }
         self.erase_bindings(id)

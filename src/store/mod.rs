@@ -18,6 +18,7 @@ pub mod login;
 pub mod management;
 pub mod memory;
 pub mod meta;
+pub mod newcomer;
 pub mod overlay;
 pub mod portal;
 pub mod presence;
@@ -176,8 +177,10 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         verify::Table { name: "credentials", prefix: &[key::Table::Credentials as u8], decode: &|_, _| Ok(()) },
         table!(Login, "login", login::Login),
         verify::Table { name: "meta", prefix: &[key::Table::Meta as u8], decode: &meta::readable },
+        table!(Newcomer, "newcomer", held::Held),
         table!(Portal, "portal", portal::Portal),
         table!(Presence, "presence", presence::Resources),
+        table!(Request, "request", newcomer::Request),
         table!(Room, "room", portal::Room),
         table!(Session, "session", session::Session),
         verify::Table { name: "transaction", prefix: &[key::Table::Transaction as u8], decode: &transaction::readable },

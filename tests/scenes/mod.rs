@@ -4,7 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod doors;
+mod floods;
+mod forged;
 mod history;
+mod newcomers;
+mod others;
 mod people;
 mod signing_in;
 mod stage;

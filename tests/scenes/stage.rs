@@ -88,6 +88,7 @@ impl Stage {
             ]),
             rooms_for_contacts: true,
             room_pause: 500,
+            strangers: messenger_bridge::bridge::Strangers::Room,
             history_initial: 50,
             history_catch_up: 500,
             presence_to_matrix: true,
@@ -398,6 +399,18 @@ impl Stage {
     // ---- what the person does
 
     pub fn matrix(&mut self, room: &RoomId, sender: &str, kind: &str, state_key: Option<&str>, content: &Value) {
+        self.raw_event(room, sender, kind, state_key, serde_json::value::to_raw_value(content).unwrap());
+    }
+
+    /// The same with content that need not be a value.
+    pub fn raw_event(
+        &mut self,
+        room: &RoomId,
+        sender: &str,
+        kind: &str,
+        state_key: Option<&str>,
+        content: Box<serde_json::value::RawValue>,
+    ) {
         self.next += 1;
         let event = RoomEvent {
             room: room.to_owned(),
@@ -406,7 +419,7 @@ impl Stage {
             kind: kind.to_owned(),
             state_key: state_key.map(str::to_owned),
             at: self.now.wall,
-            content: serde_json::value::to_raw_value(content).unwrap(),
+            content,
             redacts: None,
         };
         self.transaction(vec![event], Vec::new());
