@@ -440,3 +440,22 @@ async fn presence_goes_out_with_its_status_and_a_limit_is_obeyed() {
     assert_eq!(counters.get(Count::PresenceFailed), 1);
     task.abort();
 }
+
+/// No answer is unpacked: what says that it is packed is no Matrix answer, and a redirect is not followed with our token.
+#[tokio::test]
+async fn packed_answers_are_not_unpacked_and_redirects_not_followed() {
+    let mut homeserver = Homeserver::start().await;
+    let mut trap = Homeserver::start().await;
+    let client = homeserver.client();
+    let asking = tokio::spawn(async move { client.whoami().await });
+    let asked = homeserver.next().await;
+    assert_eq!(asked.accept_encoding, "", "we ask for no encoding");
+    asked.answer_with(200, &[("content-encoding", "gzip")], "\u{1f}packed");
+    assert!(asking.await.unwrap().unwrap_err().is_transient());
+    let client = homeserver.client();
+    let asking = tokio::spawn(async move { client.whoami().await });
+    let place = format!("{}/elsewhere", trap.url);
+    homeserver.next().await.answer_with(307, &[("location", &place)], "");
+    assert!(asking.await.unwrap().is_err());
+    assert!(trap.is_quiet());
+}
