@@ -1,4 +1,4 @@
-//! Table held: messages that were read but wait until history is in, so that history comes first.
+//! Table held: messages that were read but wait until history is in, so that history comes first. Sealed.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,7 @@ impl Store {
     /// Holds a message.
     pub fn hold(&mut self, login: &LoginId, held: &Held) -> Result<(), StoreError> {
         let number = self.take_row_number()?;
-        self.write(Key::of(Table::Held).login(login).number(number).done(), held)
+        self.write_sealed(Key::of(Table::Held).login(login).number(number).done(), held)
     }
 
     /// What a login holds, oldest first.

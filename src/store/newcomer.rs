@@ -1,4 +1,5 @@
-//! Tables newcomer and request: what people wrote who have no room yet, and what the owner decided about them.
+//! Tables newcomer and request: what people wrote who have no room yet, and what the owner decided about them. What they wrote is
+//! sealed.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +40,7 @@ impl Store {
     /// Keeps a message of someone who has no room yet.
     pub fn keep_newcomer(&mut self, contact: &ContactKey, held: &Held) -> Result<(), StoreError> {
         let number = self.take_row_number()?;
-        self.write(messages_of(contact).number(number).done(), held)
+        self.write_sealed(messages_of(contact).number(number).done(), held)
     }
 
     /// What someone wrote who has no room yet, oldest first.
