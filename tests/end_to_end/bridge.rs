@@ -51,9 +51,14 @@ impl Bridge {
 
     /// The same with the whole of `networks`.
     pub fn start_on(name: &str, networks: &Value) -> Self {
+        Self::start_with(name, networks, &json!({}))
+    }
+
+    /// The same with sections of the configuration replaced.
+    pub fn start_with(name: &str, networks: &Value, sections: &Value) -> Self {
         let folder = ground::folder(name);
         let (port, synapse_port) = (Port::reserve(), Port::reserve());
-        let config = json!({
+        let mut config = json!({
             "homeserver": {"address": format!("http://127.0.0.1:{synapse_port}"), "domain": Synapse::DOMAIN},
             "appservice": {
                 "listen": format!("127.0.0.1:{port}"), "address": format!("http://127.0.0.1:{port}"),
@@ -65,6 +70,9 @@ impl Bridge {
             "portals": {"create": "contacts", "per_second": 20},
             "logging": {"level": "debug", "format": "text"},
         });
+        for (section, value) in sections.as_object().into_iter().flatten() {
+            config[section] = value.clone();
+        }
         // JSON is YAML.
         fs::write(folder.join("config.yaml"), config.to_string()).expect("write the bridge's config");
         let generated = run_program(&folder, &["generate-registration"]);
@@ -116,6 +124,11 @@ impl Bridge {
     /// A new person on the homeserver.
     pub fn person(&self, stem: &str) -> Person {
         Person::login(&self.synapse.user(stem))
+    }
+
+    /// The id of its process, while it runs.
+    pub fn pid(&self) -> u32 {
+        self.process.lock().expect("no test panicked in here").as_ref().expect("it runs").id()
     }
 
     /// Where its files are.
