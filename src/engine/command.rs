@@ -366,6 +366,7 @@ impl Engine {
             | Timer::Import(login)
             | Timer::Newcomer(login)
             | Timer::Roster(login)
+            | Timer::VCards(login)
             | Timer::Question(login, _) => login != ours,
             Timer::Typing(contact) => contact.login != *ours,
         });

@@ -54,6 +54,8 @@ enum Timer {
     Import(LoginId),
     /// The next person without a room gets theirs.
     Newcomer(LoginId),
+    /// vCards that were asked for just now may be again.
+    VCards(LoginId),
     /// The roster is looked through again.
     Roster(LoginId),
     /// A ghost that types is shown typing again, or no longer.
@@ -179,6 +181,7 @@ impl Engine {
                 Timer::Question(login, id) => self.question_timed_out(&login, &id)?,
                 Timer::Import(login) => self.import_next(&login)?,
                 Timer::Newcomer(login) => self.next_newcomer(&login)?,
+                Timer::VCards(login) => self.vcards_rested(&login)?,
                 Timer::Roster(login) => self.queue_import(&login)?,
                 Timer::Typing(contact) => self.renew_typing(&contact)?,
             }

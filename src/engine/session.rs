@@ -73,6 +73,10 @@ pub(super) struct Live {
     /// When the next room may be made, as uptime.
     pub room_due: u64,
     pub vcards: VecDeque<(BareJid, Option<String>)>,
+    /// When each contact's vCard was last asked for on this stream, as uptime.
+    pub vcards_asked: HashMap<BareJid, u64>,
+    /// A timer is set for those that rest.
+    pub vcards_rest: bool,
     pub histories: VecDeque<BareJid>,
     pub import: super::upkeep::Import,
     pub typing: BTreeMap<BareJid, super::upkeep::Typing>,
@@ -195,6 +199,7 @@ impl Engine {
         live.renewed = false;
         live.questions.clear();
         live.vcards.clear();
+        live.vcards_asked.clear();
         live.histories.clear();
         live.own_typing.clear();
         live.hello = false;

@@ -30,6 +30,8 @@ const RENEW: u64 = 20_000;
 const TYPING_ENDS: u64 = 180_000;
 /// vCards asked for at once.
 const VCARDS: usize = 2;
+/// One contact's vCard is asked for no more often, in milliseconds.
+const VCARD_REST: u64 = 10_000;
 /// How long pushes of the roster are gathered before it is looked through again, in milliseconds.
 const GATHER: u64 = 200;
 /// Subscription requests of one login that wait for an answer. What is beyond, the server keeps and sends again at the next
@@ -241,18 +243,37 @@ impl Engine {
         self.bridge.say_notice(&row.owner, Notice::plain(text), Some(format!("import {login}")))
     }
 
-    /// The next vCards are asked for.
+    /// The next vCards are asked for. Whoever changes their photo all the time is asked now and then.
     pub(super) fn next_vcard(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        let uptime = self.bridge.now.uptime;
         while let Some(live) = self.lives.get_mut(login) {
             let asked =
                 live.questions.values().filter(|pending| matches!(pending.question, Question::VCard { .. })).count();
             if asked >= VCARDS || live.phase != Phase::Up {
                 break;
             }
-            let Some((contact, hash)) = live.vcards.pop_front() else { break };
+            let known = &live.vcards_asked;
+            let rested =
+                |contact: &BareJid| known.get(contact).is_none_or(|at| uptime.saturating_sub(*at) >= VCARD_REST);
+            let next =
+                live.vcards.iter().position(|(contact, _)| rested(contact)).and_then(|at| live.vcards.remove(at));
+            let Some((contact, hash)) = next else {
+                if !live.vcards.is_empty() && !std::mem::replace(&mut live.vcards_rest, true) {
+                    self.set_timer(VCARD_REST, Timer::VCards(login.clone()));
+                }
+                break;
+            };
+            live.vcards_asked.insert(contact.clone(), uptime);
             self.ask(login, Question::VCard { contact, hash })?;
         }
         Ok(())
+    }
+
+    pub(super) fn vcards_rested(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        if let Some(live) = self.lives.get_mut(login) {
+            live.vcards_rest = false;
+        }
+        self.next_vcard(login)
     }
 
     pub(super) fn on_vcard(

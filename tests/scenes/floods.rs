@@ -75,6 +75,55 @@ fn ten_thousand_presences_in_a_second_leave_one_state_and_no_debt() {
 }
 
 #[test]
+fn a_photo_that_changes_all_the_time_is_fetched_now_and_then() {
+    let mut stage = Stage::xmpp(JULIET);
+    let fetched = |stage: &Stage| {
+        stage.sent.iter().filter(|iq| iq.children().next().is_some_and(|child| child.name() == "vCard")).count()
+    };
+    let before = fetched(&stage);
+    for number in 0..FLOOD {
+        stage.server_sends(&format!(
+            "<presence from='juliet@capulet.lit/b'><x xmlns='vcard-temp:x:update'><photo>{number:040x}</photo></x></presence>"
+        ));
+    }
+    assert!(fetched(&stage) - before <= 1, "{} in a moment", fetched(&stage) - before);
+    stage.pass(60_000);
+    let later = fetched(&stage) - before;
+    assert!((1..=2).contains(&later), "the last one is fetched: {later}");
+    still_hears(&mut stage);
+}
+
+#[test]
+fn clients_that_a_contact_makes_up_do_not_fill_the_store() {
+    use base64::Engine as _;
+    use sha1::Digest as _;
+    let mut stage = Stage::with(Stage::settings());
+    stage.sign_in(JULIET);
+    for number in 0..2_500 {
+        let feature = format!("urn:made-up:{number}");
+        let ver = base64::engine::general_purpose::STANDARD.encode(sha1::Sha1::digest(format!("{feature}<")));
+        stage.answers.insert(
+            "http://jabber.org/protocol/disco#info juliet@capulet.lit/b",
+            format!("<query xmlns='http://jabber.org/protocol/disco#info'><feature var='{feature}'/></query>"),
+        );
+        stage.server_sends(&format!(
+            "<presence from='juliet@capulet.lit/b'><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='n' ver='{ver}'/></presence>"
+        ));
+        if number == 0 {
+            let known = stage.engine.store().caps_chat_states(&format!("n#{ver}")).unwrap();
+            assert_eq!(known, Some(false), "they are remembered as they come");
+        }
+    }
+    let known = (0..2_500).filter(|number| {
+        let ver =
+            base64::engine::general_purpose::STANDARD.encode(sha1::Sha1::digest(format!("urn:made-up:{number}<")));
+        stage.engine.store().caps_chat_states(&format!("n#{ver}")).unwrap().is_some()
+    });
+    assert!((1..=2_000).contains(&known.count()));
+    still_hears(&mut stage);
+}
+
+#[test]
 fn a_flood_of_new_senders_waits_in_the_store_within_bounds() {
     let mut stage = Stage::xmpp(JULIET);
     let (before, began) = (rooms(&stage), Instant::now());

@@ -8,7 +8,7 @@ use messenger_bridge::{
     domain::{
         BareJid, Input, LoginId, Now, Output, StreamId, Ticket, Timestamp,
         capability::{MESSENGER, XMPP},
-        credentials::{Secret, Tokens},
+        credentials::{Credentials, Secret, Tokens},
         input::{Answer, EphemeralEvent, Outcome, Receipt, RoomEvent},
         output::{Ask, Ephemeral, MatrixCall},
         stream::{ConnectOrder, Management, StreamEnd, StreamOrder, StreamReport, StreamUp},
@@ -67,6 +67,8 @@ pub struct Stage {
     pub oauth: VecDeque<Answer>,
     pub account: &'static str,
     pub stream: Option<StreamId>,
+    /// What the server lets be kept in place of the password.
+    pub keep: Option<Credentials>,
     backend: MemoryBackend,
     settings: Settings,
     next: u64,
@@ -120,6 +122,7 @@ impl Stage {
             oauth: VecDeque::new(),
             account: "romeo@montague.lit",
             stream: None,
+            keep: None,
             backend,
             settings,
             next: 0,
@@ -308,7 +311,7 @@ impl Stage {
             management: self.managed.then(|| Management { id: Some("sm".to_owned()), location: None }),
             max_bytes: None,
             roster_versioning: false,
-            keep: None,
+            keep: self.keep.clone(),
             mechanism: "SCRAM-SHA-1".to_owned(),
         }
     }
