@@ -130,7 +130,7 @@ fn is_ipv6(domain: &str) -> bool {
     domain.strip_prefix('[').and_then(|d| d.strip_suffix(']')).is_some_and(|d| d.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
-/// Width, case and composition, as the profile UsernameCaseMapped of RFC 8265 (section 3.3.2) has them.
+/// Width, case and composition, as the profile `UsernameCaseMapped` of RFC 8265 (section 3.3.2) has them.
 fn prepared(text: &str) -> Result<String, AddressError> {
     if text.chars().any(is_unseen) {
         return Err(AddressError::Forbidden);

@@ -50,9 +50,16 @@ fn a_copy_within_a_copy_is_not_opened() {
     stage.archive.push((
         "a1".to_owned(),
         "2026-03-20T10:00:00Z".to_owned(),
-        format!("<message from='{TYBALT}/x' to='romeo@montague.lit' type='chat'>{carbon}</message>"),
+        format!(
+            "<message from='{TYBALT}/x' to='romeo@montague.lit' type='chat'><body>beside it</body>{carbon}</message>"
+        ),
     ));
+    stage.answers.insert(
+        "http://jabber.org/protocol/disco#info romeo@montague.lit",
+        "<query xmlns='http://jabber.org/protocol/disco#info'><feature var='urn:xmpp:mam:2'/></query>".to_owned(),
+    );
     stage.cut(false);
+    assert_eq!(stage.bodies(TYBALT), ["beside it"], "the archive was read");
     assert!(stage.bodies("juliet@capulet.lit").is_empty());
     assert!(stage.said().iter().all(|said| said.body() != "forged"));
 }
@@ -72,15 +79,47 @@ fn who_has_no_address_is_not_the_server() {
         stage.server_sends(&format!("<iq type='set' id='p' from='{from}'>{push}</iq>"));
     }
     assert_eq!(stage.ignored("forged roster push"), 6);
-    // The same for answers: the stage lets one question wait, and someone without an address answers it.
-    stage.server_sends("<presence from='juliet@capulet.lit/b'><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='n' ver='v'/></presence>");
-    let ids: Vec<String> = (1..40).map(|number| format!("q1-{number}")).collect();
-    for id in &ids {
-        stage.server_sends(&format!("<iq type='result' id='{id}' from='@@/'>{push}</iq>"));
-    }
     stage.pass(5_000);
     let contacts = stage.engine.store().contacts(&stage.login()).unwrap();
     assert!(contacts.iter().all(|(contact, _)| contact.as_str() != TYBALT), "{contacts:?}");
+}
+
+/// One question goes to nobody (the roster), one to a contact (a vCard); neither is answered by anyone else.
+#[test]
+fn a_question_is_answered_by_nobody_but_who_was_asked() {
+    let mut stage = Stage::with(Stage::settings());
+    stage.silent = vec!["jabber:iq:roster"];
+    stage.sign_in("");
+    let asked = |stage: &Stage, namespace: &str| {
+        let asks = |iq: &&minidom::Element| iq.children().any(|child| child.ns() == namespace);
+        stage.sent.iter().rev().find(asks).unwrap().attr("id").unwrap().to_owned()
+    };
+    let strangers = [TYBALT, "tybalt@capulet.lit/x", "@@/", "", "capulet.lit", "tybalt@capulet.lit/\u{85}"];
+    let roster = |name: &str| {
+        format!(
+            "<query xmlns='jabber:iq:roster'><item jid='juliet@capulet.lit' name='{name}' subscription='both'/></query>"
+        )
+    };
+    let id = asked(&stage, "jabber:iq:roster");
+    for from in strangers.into_iter().chain(["juliet@capulet.lit"]) {
+        stage.server_sends(&format!("<iq type='result' id='{id}' from='{from}'>{}</iq>", roster("Forged")));
+        stage.server_sends(&format!("<iq type='error' id='{id}' from='{from}'/>"));
+    }
+    stage.silent = vec!["vcard-temp"];
+    stage.server_sends(&format!("<iq type='result' id='{id}'>{}</iq>", roster("")));
+    stage.pass(5_000);
+    let id = asked(&stage, "vcard-temp");
+    let card = |name: &str| format!("<vCard xmlns='vcard-temp'><NICKNAME>{name}</NICKNAME></vCard>");
+    for from in strangers.into_iter().chain(["montague.lit", "romeo@montague.lit", "juliet@capulet.lit/x"]) {
+        stage.server_sends(&format!("<iq type='result' id='{id}' from='{from}'>{}</iq>", card("Forged")));
+    }
+    // Without a sender it is the server's, which was not asked either.
+    stage.server_sends(&format!("<iq type='result' id='{id}'>{}</iq>", card("Forged")));
+    stage.server_sends(&format!("<iq type='result' id='{id}' from='juliet@capulet.lit'>{}</iq>", card("Juliet")));
+    let contacts = stage.engine.store().contacts(&stage.login()).unwrap();
+    assert_eq!((contacts.len(), contacts[0].1.nickname.as_deref()), (1, Some("Juliet")));
+    assert_eq!(contacts[0].1.roster_name, None);
+    assert_eq!(stage.ignored("answer from someone who was not asked"), 2 * 7 + 6 + 3 + 1);
 }
 
 #[test]

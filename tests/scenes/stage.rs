@@ -57,6 +57,8 @@ pub struct Stage {
     pub acknowledged: Option<u32>,
     /// The answers of the XMPP server, by a word of the question: the children of the `result`.
     pub answers: HashMap<&'static str, String>,
+    /// Questions of these namespaces stay without an answer.
+    pub silent: Vec<&'static str>,
     /// The archive: (contact or "", messages as (id, stamp, xml)).
     pub archive: Vec<(String, String, String)>,
     /// What the server kept, sent after the next initial presence.
@@ -115,6 +117,7 @@ impl Stage {
             answered: Vec::new(),
             acknowledged: None,
             answers: HashMap::new(),
+            silent: Vec::new(),
             archive: Vec::new(),
             offline: Vec::new(),
             managed: true,
@@ -322,6 +325,9 @@ impl Stage {
             return Vec::new();
         };
         let Some(payload) = stanza.children().next().filter(|_| stanza.name() == "iq") else { return Vec::new() };
+        if self.silent.iter().any(|silent| payload.ns() == **silent) {
+            return Vec::new();
+        }
         let to = stanza.attr("to").unwrap_or_default();
         let from = if to.is_empty() { String::new() } else { format!(" from='{to}'") };
         let result = |inner: &str| xml(&format!("<iq type='result' id='{id}'{from}>{inner}</iq>"));
