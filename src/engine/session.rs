@@ -68,7 +68,8 @@ pub(super) struct Live {
     pub renewed: bool,
     pub unconfirmed: BTreeMap<u32, (Lane, crate::domain::DebtId)>,
     pub window_full: bool,
-    pub held: usize,
+    /// How many messages are held, and how long they are together, in bytes.
+    pub held: (usize, usize),
     pub newcomers: super::newcomer::Newcomers,
     /// When the next room may be made, as uptime.
     pub room_due: u64,
@@ -130,7 +131,7 @@ impl Engine {
         }
         let session = self.bridge.store.session(login)?;
         let unconfirmed = self.bridge.store.unconfirmed(login)?;
-        let held = self.bridge.store.held(login)?.len();
+        let held = self.bridge.store.held_size(login)?;
         let order = ConnectOrder {
             network: row.network,
             account,

@@ -286,7 +286,7 @@ impl Engine {
         }
         self.timers.retain(|(_, timer)| !matches!(timer, Timer::Connect(login) if *login == id));
         let unconfirmed = self.bridge.store.unconfirmed(&id)?;
-        let held = self.bridge.store.held(&id)?.len();
+        let held = self.bridge.store.held_size(&id)?;
         let live = self.lives.entry(id.clone()).or_default();
         live.unconfirmed = unconfirmed.into_iter().map(|(number, what)| (number, (what.lane, what.debt))).collect();
         live.held = held;

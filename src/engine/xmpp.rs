@@ -12,7 +12,7 @@ use crate::{
     },
     store::{
         StoreError,
-        held::{HELD_PER_LOGIN, Held},
+        held::{HELD_BYTES, HELD_PER_LOGIN, Held},
         portal::{History, RECENT, Said, Source},
     },
     translate::{
@@ -36,6 +36,17 @@ pub(super) struct Arrival<'a> {
     pub waited: bool,
     /// The session on which it was first held.
     pub bound: Option<StreamId>,
+}
+
+impl<'a> Arrival<'a> {
+    fn live(stanza: &'a Element, at: Timestamp) -> Self {
+        Self { stanza, source: Source::Live, at, archive_id: None, waited: false, bound: None }
+    }
+
+    fn archived(result: &'a Archived) -> Self {
+        let archive_id = Some(result.id.clone());
+        Self { stanza: &result.message, source: Source::Archive, at: result.at, archive_id, waited: false, bound: None }
+    }
 }
 
 /// What is known of a message beside the stanza, once its turn has come.
@@ -96,17 +107,9 @@ impl Engine {
                 self.bridge.ignore("carbon without a message");
                 return Ok(());
             };
-            return self.arrive(
-                login,
-                &account,
-                &Arrival { stanza: &copy, source: Source::Live, at: now, archive_id: None, waited: false, bound: None },
-            );
+            return self.arrive(login, &account, &Arrival::live(&copy, now));
         }
-        self.arrive(
-            login,
-            &account,
-            &Arrival { stanza: element, source: Source::Live, at: now, archive_id: None, waited: false, bound: None },
-        )
+        self.arrive(login, &account, &Arrival::live(element, now))
     }
 
     fn on_archive_result(&mut self, login: &LoginId, result: Archived) {
@@ -172,7 +175,8 @@ impl Engine {
             let archive_id = archive_id().or(self.take_archive_id(login, &mut stanza, account)?);
             return self.on_own_archived(&contact, &id, debt, source, archive_id.as_deref());
         }
-        let room_to_hold = self.lives.get(login).is_none_or(|live| live.held < HELD_PER_LOGIN);
+        let room_to_hold =
+            self.lives.get(login).is_none_or(|live| live.held.0 < HELD_PER_LOGIN && live.held.1 < HELD_BYTES);
         if !room_to_hold {
             self.bridge.ignore("held too many; let through");
         }
@@ -220,9 +224,11 @@ impl Engine {
             return Ok(());
         };
         let bound = arrival.bound.or_else(|| Some(self.lives.get(login)?.session.as_ref()?.bound));
+        let bytes = stanza.len();
         self.bridge.store.hold(login, &Held { stanza, source, at, archive_id: arrival.archive_id.clone(), bound })?;
         if let Some(live) = self.lives.get_mut(login) {
-            live.held += 1;
+            live.held.0 += 1;
+            live.held.1 += bytes;
         }
         Ok(())
     }
@@ -240,7 +246,7 @@ impl Engine {
         fits: impl Fn(&Held, &BareJid, &str) -> bool,
     ) -> Result<(), StoreError> {
         let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
-        let Some(account) = live.account.clone().filter(|_| live.held > 0) else { return Ok(()) };
+        let Some(account) = live.account.clone().filter(|_| live.held.0 > 0) else { return Ok(()) };
         let mut held = self.bridge.store.held(login)?;
         held.sort_by_key(|(number, held)| match held.source {
             Source::Archive => (None, 0, 0, *number),
@@ -262,7 +268,8 @@ impl Engine {
             // What must still wait is held anew, behind the rest, in the same order.
             self.bridge.store.release(login, number);
             if let Some(live) = self.lives.get_mut(login) {
-                live.held = live.held.saturating_sub(1);
+                live.held.0 = live.held.0.saturating_sub(1);
+                live.held.1 = live.held.1.saturating_sub(held.stanza.len());
             }
             self.arrive(
                 login,
@@ -414,15 +421,7 @@ impl Engine {
         let count = u32::try_from(results.len()).unwrap_or(u32::MAX);
         let last = results.last().map(|result| result.id.clone()).or(end.last);
         for result in results {
-            let arrival = Arrival {
-                stanza: &result.message,
-                source: Source::Archive,
-                at: result.at,
-                archive_id: Some(result.id),
-                waited: false,
-                bound: None,
-            };
-            self.arrive(login, &account, &arrival)?;
+            self.arrive(login, &account, &Arrival::archived(&result))?;
         }
         if let Some(last) = &last {
             self.archived_through(login, last)?;
@@ -445,15 +444,7 @@ impl Engine {
         let Some(account) = self.lives.get(&contact.login).and_then(|live| live.account.clone()) else { return Ok(()) };
         self.history_done(contact)?;
         for result in results {
-            let arrival = Arrival {
-                stanza: &result.message,
-                source: Source::Archive,
-                at: result.at,
-                archive_id: Some(result.id),
-                waited: false,
-                bound: None,
-            };
-            self.arrive(&contact.login, &account, &arrival)?;
+            self.arrive(&contact.login, &account, &Arrival::archived(&result))?;
         }
         self.release_held(&contact.login)
     }

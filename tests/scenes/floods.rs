@@ -159,6 +159,27 @@ fn a_newcomers_long_messages_are_bounded_together() {
     assert!(bytes <= 16 * 1024 * 1024 && bytes > 15 * 1024 * 1024, "{bytes}");
 }
 
+/// While a login catches up its messages are held, in order; that is bounded in bytes too.
+#[test]
+fn long_messages_while_a_login_catches_up_are_held_within_bounds_and_none_is_lost() {
+    let mut stage = Stage::with(Stage::settings());
+    stage.sign_in(JULIET);
+    stage.silent = vec!["urn:xmpp:ping"];
+    stage.cut(false);
+    let long = super::stage::xml(&format!(
+        "<message from='juliet@capulet.lit' type='chat'><body>{}</body></message>",
+        "x".repeat(1_000_000)
+    ));
+    for _ in 0..20 {
+        let report = StreamReport::Stanza(Box::new(long.clone()));
+        stage.play(Input::Stream { stream: stage.stream.unwrap(), report });
+    }
+    let (held, bytes) = stage.engine.store().held_size(&stage.login()).unwrap();
+    assert!(bytes < 18 * 1024 * 1024 && held == 17, "{held} of {bytes} bytes");
+    let shown = stage.bodies("juliet@capulet.lit").len();
+    assert_eq!(held + shown, 20, "what is not held goes its way");
+}
+
 #[test]
 fn a_flood_of_subscription_requests_is_asked_about_a_hundred_times() {
     let mut stage = Stage::xmpp(JULIET);
