@@ -2,6 +2,7 @@
 mod end_to_end;
 mod layers;
 mod messenger_service;
+mod promises;
 mod scenes;
 mod simulation;
 mod wire;

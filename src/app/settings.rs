@@ -26,6 +26,10 @@ pub fn settings(config: &Config) -> Settings {
         networks: config.networks.iter().map(|(name, network)| (name.clone(), bridged(network))).collect(),
         rooms_for_contacts: config.portals.create == CreatePortals::Contacts,
         room_pause: millis(1_000.0 / config.portals.per_second),
+        strangers: match config.portals.strangers {
+            config::Strangers::Room => bridge::Strangers::Room,
+            config::Strangers::Request => bridge::Strangers::Request,
+        },
         history_initial: config.history.initial,
         history_catch_up: config.history.catch_up,
         warn_after: whole_millis(config.outbox.warn_after),

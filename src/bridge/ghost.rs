@@ -5,12 +5,16 @@ use crate::{
     domain::{
         BareJid, DebtId, LoginId,
         effect::{ContactKey, Effect, Lane},
+        text::{MAX_NAME, one_line},
     },
     store::{
         StoreError,
         contact::{Contact, GhostState, VCardState},
     },
 };
+
+/// What is added to the name of the person's own account.
+const YOU: &str = " (you)";
 
 impl Bridge {
     /// Makes sure that the contact has a row and a ghost. Gives the debt that registers the ghost while it is unpaid.
@@ -42,11 +46,21 @@ impl Bridge {
     /// The name that a contact is shown with.
     pub fn display_name(&self, contact: &ContactKey) -> Result<String, StoreError> {
         let row = self.contact(contact)?;
-        let mut name = row.display_name(&contact.contact);
+        let mut name = one_line(&row.display_name(&contact.contact), MAX_NAME);
         if self.is_account(contact)? {
-            name.push_str(" (you)");
+            name.push_str(YOU);
+            return Ok(name);
         }
-        Ok(clean_name(&name))
+        // Nobody else passes for the person themselves.
+        let own = |name: &str| name.to_lowercase().ends_with(YOU.trim());
+        while own(&name) {
+            name.truncate(name.trim_end_matches(')').rfind('(').unwrap_or(0));
+            name.truncate(name.trim_end().len());
+        }
+        if name.is_empty() {
+            name = one_line(contact.contact.localpart().unwrap_or(contact.contact.as_str()), MAX_NAME);
+        }
+        Ok(name)
     }
 
     /// Owes the ghost's and the room's name where they differ from what is shown.
@@ -102,29 +116,7 @@ impl Bridge {
     }
 }
 
-/// Longest name in characters; what is longer is cut.
-const MAX_NAME: usize = 100;
-
-/// A name from the other side, without what could make it look like something else: control characters, line breaks
-/// and the characters that turn the direction of text.
-fn clean_name(name: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
-    let cleaned: String = name.chars().filter(|c| !c.is_control() && !turns(*c)).take(MAX_NAME).collect();
-    cleaned.trim().to_owned()
-}
-
 /// The contact of a login.
 pub fn contact_of(login: &LoginId, contact: &BareJid) -> ContactKey {
     ContactKey { login: login.clone(), contact: contact.clone() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::clean_name;
-
-    #[test]
-    fn names_lose_what_deceives() {
-        assert_eq!(clean_name(" Juliet\u{202e}\n"), "Juliet");
-        assert_eq!(clean_name(&"x".repeat(200)).len(), 100);
-    }
 }

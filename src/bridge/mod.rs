@@ -46,6 +46,8 @@ pub struct Settings {
     pub rooms_for_contacts: bool,
     /// Milliseconds between the rooms that are made for contacts.
     pub room_pause: u64,
+    /// How people who are no contacts are met when they write.
+    pub strangers: Strangers,
     /// How many archived messages a new room begins with at most.
     pub history_initial: u32,
     /// How many missed messages are fetched after a time away at most.
@@ -88,6 +90,15 @@ pub enum OfflineAs {
     ExtendedAway,
     /// Unavailable: messages are kept by the server until the person is back.
     Unavailable,
+}
+
+/// How people who are no contacts are met when they write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strangers {
+    /// They get a room, at the pace of rooms.
+    Room,
+    /// The owner is asked first.
+    Request,
 }
 
 /// Whom a permission is for.

@@ -112,6 +112,18 @@ pub struct Portals {
     pub create: CreatePortals,
     /// At most so many rooms are made per second and login.
     pub per_second: f64,
+    /// What happens when someone writes who is no contact.
+    pub strangers: Strangers,
+}
+
+/// What happens when someone writes who is no contact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strangers {
+    /// They get a room.
+    Room,
+    /// The bot asks the person first.
+    Request,
 }
 
 /// When a contact's room is made.
@@ -233,7 +245,7 @@ impl Default for Store {
 
 impl Default for Portals {
     fn default() -> Self {
-        Self { create: CreatePortals::Contacts, per_second: 2.0 }
+        Self { create: CreatePortals::Contacts, per_second: 2.0, strangers: Strangers::Room }
     }
 }
 

@@ -1,12 +1,17 @@
 //! JIDs as the bridge compares them, and the MXIDs of their ghosts.
 //!
-//! What comes from the wire is kept as it came beside its normalised form: strict preparation (RFC 3920's stringprep,
-//! RFC 7622's PRECIS) refuses addresses that living servers use, and a refusal would lose the message.
+//! Two accounts must never be taken for one, nor one for two. A server sends addresses in its own normal form: that of RFC
+//! 3920's stringprep or that of RFC 7622's PRECIS. So the form here leaves both as they are, and does only what both
+//! do: width, case and canonical composition. Stringprep's foldings beyond that (`ß` to `ss`, `ﬁ` to `fi`) would make one of
+//! two accounts of a PRECIS server, or of two domains. What neither allows and nobody sees (characters without width, or that
+//! turn the direction of text) is no address. All else is let through: strict preparation refuses addresses that living
+//! servers use, and a refusal would lose the message. The resource is kept as it came.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use unicode_normalization::UnicodeNormalization;
 
 use super::LoginId;
 
@@ -76,19 +81,20 @@ impl BareJid {
             Some((localpart, domain)) => (Some(localpart), domain),
             None => (None, text),
         };
-        let domain = domain.strip_suffix('.').unwrap_or(domain);
         check_length(domain)?;
-        let domain = prepared(stringprep::nameprep(domain), domain);
-        check_length(&domain)?;
+        // The full stops of RFC 3490 section 3.1, and one at the end.
+        let domain = prepared(domain)?.replace('\u{3002}', ".");
+        let domain = domain.strip_suffix('.').unwrap_or(&domain);
+        check_length(domain)?;
         if domain.split('.').any(str::is_empty) {
             return Err(AddressError::Empty);
         }
-        if domain.chars().any(|c| c.is_whitespace() || c.is_control() || "\"&'/:<>@".contains(c) && !is_ipv6(&domain)) {
+        if domain.chars().any(|c| c.is_whitespace() || c.is_control() || "\"&'/:<>@".contains(c) && !is_ipv6(domain)) {
             return Err(AddressError::Forbidden);
         }
-        let Some(localpart) = localpart else { return Ok(Self(domain)) };
+        let Some(localpart) = localpart else { return Ok(Self(domain.to_owned())) };
         check_length(localpart)?;
-        let localpart = prepared(stringprep::nodeprep(localpart), localpart);
+        let localpart = prepared(localpart)?;
         check_length(&localpart)?;
         if localpart.chars().any(|c| c.is_whitespace() || c.is_control() || "\"&'/:<>@".contains(c)) {
             return Err(AddressError::Forbidden);
@@ -124,9 +130,32 @@ fn is_ipv6(domain: &str) -> bool {
     domain.strip_prefix('[').and_then(|d| d.strip_suffix(']')).is_some_and(|d| d.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
-/// Stringprep's result; code points that its Unicode 3.2 tables do not know (emoji, newer scripts) are only lower-cased.
-fn prepared(prep: Result<Cow<'_, str>, stringprep::Error>, text: &str) -> String {
-    prep.map_or_else(|_| text.to_lowercase(), Cow::into_owned)
+/// Width, case and composition, as the profile `UsernameCaseMapped` of RFC 8265 (section 3.3.2) has them.
+fn prepared(text: &str) -> Result<String, AddressError> {
+    if text.chars().any(is_unseen) {
+        return Err(AddressError::Forbidden);
+    }
+    let mut narrow = String::with_capacity(text.len());
+    for c in text.chars() {
+        // Fullwidth and halfwidth forms (Unicode block FF00..FFEF) are the only ones whose compatibility form counts.
+        match c {
+            '\u{ff00}'..='\u{ffef}' => narrow.extend(std::iter::once(c).nfkc()),
+            c => narrow.push(c),
+        }
+    }
+    let once = |text: &str| text.chars().flat_map(char::to_lowercase).nfc().collect::<String>();
+    // What is composed may have a lower case of its own.
+    Ok(once(&once(&narrow)))
+}
+
+/// Characters that nobody sees, or that change how others are seen. Neither stringprep (RFC 3454 tables C.2 to C.9, and B.1,
+/// which drops some) nor PRECIS (RFC 8264 section 9.13) has them in an address; both would be taken for another.
+pub fn is_unseen(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}')
 }
 
 impl fmt::Display for BareJid {
@@ -226,6 +255,85 @@ mod tests {
         assert_eq!(bare("ＪＵＬＩＥＴ@capulet.lit").as_str(), "juliet@capulet.lit");
         assert_eq!(bare("😀@capulet.lit").as_str(), "😀@capulet.lit");
         assert_eq!((bare("a@b").localpart(), bare("a@b").domain(), bare("b").localpart()), (Some("a"), "b", None));
+    }
+
+    /// What each pair would be under stringprep is one; under PRECIS, and in the DNS of today, they are two.
+    #[test]
+    fn accounts_that_a_server_tells_apart_are_told_apart() {
+        for (one, other) in [
+            ("straße@capulet.lit", "strasse@capulet.lit"),
+            ("juliet@straße.example", "juliet@strasse.example"),
+            ("ﬁona@capulet.lit", "fiona@capulet.lit"),
+            ("ſam@capulet.lit", "sam@capulet.lit"),
+            ("τις@capulet.lit", "τισ@capulet.lit"),
+            ("x²@capulet.lit", "x2@capulet.lit"),
+            // Homographs are other letters: Cyrillic a, Latin a; dotless i; Greek omicron.
+            ("j\u{430}ne@capulet.lit", "jane@capulet.lit"),
+            ("jul\u{131}et@capulet.lit", "juliet@capulet.lit"),
+            ("juliet@capulet.lit", "juliet@c\u{430}pulet.lit"),
+            ("b\u{3bf}b@capulet.lit", "bob@capulet.lit"),
+        ] {
+            assert_ne!(bare(one), bare(other));
+            let login = LoginId::parse("abcdefghij").unwrap();
+            assert_ne!(ghost_localpart(&login, &bare(one), "h"), ghost_localpart(&login, &bare(other), "h"));
+        }
+    }
+
+    #[test]
+    fn spellings_of_one_account_are_one() {
+        for (one, other) in [
+            ("JULIET@Capulet.Lit", "juliet@capulet.lit"),
+            ("ｊｕｌｉｅｔ＠capulet.lit", "juliet@capulet.lit"),
+            ("ame\u{301}lie@capulet.lit", "amélie@capulet.lit"),
+            ("AME\u{301}LIE😀@capulet.lit", "amélie😀@capulet.lit"),
+            ("juliet@capulet。lit", "juliet@capulet.lit"),
+            ("ΟΔΥΣΣΕΥΣ@capulet.lit", "οδυσσευσ@capulet.lit"),
+        ] {
+            // A fullwidth @ is no separator; written so it belongs to nobody.
+            if one.contains('＠') {
+                assert_eq!(BareJid::parse(one), Err(AddressError::Forbidden));
+            } else {
+                assert_eq!(bare(one), bare(other), "{one}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_with_what_nobody_sees_is_none() {
+        for hidden in
+            ['\u{200b}', '\u{200d}', '\u{202e}', '\u{2066}', '\u{feff}', '\u{ad}', '\u{3164}', '\u{e0061}', '\u{fe0f}']
+        {
+            for text in [format!("jul{hidden}iet@capulet.lit"), format!("juliet@cap{hidden}ulet.lit")] {
+                assert_eq!(BareJid::parse(&text), Err(AddressError::Forbidden), "{hidden:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_parts_have_ghosts_of_their_own_and_longer_ones_none() {
+        let login = LoginId::parse("abcdefghij").unwrap();
+        let server = "s".repeat(230 - "messenger_abcdefghij_==".len() - 20);
+        let longest = |last: char| format!("{}{last}@{}", "a".repeat(MAX_PART - 1), "d".repeat(MAX_PART));
+        let ghosts = ['a', 'b'].map(|last| ghost_localpart(&login, &bare(&longest(last)), &server));
+        assert_ne!(ghosts[0], ghosts[1], "they differ in their last byte only");
+        assert!(ghosts.iter().all(|ghost| ghost.len() + server.len() + 2 <= MAX_MXID));
+        for text in [format!("a{}", longest('a')), format!("{}d", longest('a')), format!("a@b/{}", "r".repeat(1024))] {
+            assert_eq!(Address::parse(&text), Err(AddressError::TooLong));
+        }
+        // Normalising must not grow a part beyond the limit either.
+        assert_eq!(BareJid::parse(&format!("{}@h", "\u{130}".repeat(400))), Err(AddressError::TooLong));
+    }
+
+    #[test]
+    fn a_jid_that_spells_another_ghost_is_escaped_and_stays_its_own() {
+        let (mine, yours) = (LoginId::parse("abcdefghij").unwrap(), LoginId::parse("klmnopqrst").unwrap());
+        let victim = ghost_localpart(&yours, &bare("juliet@capulet.lit"), "h");
+        for contact in ["_juliet=40capulet.lit", "klmnopqrst_juliet=40capulet.lit", "==0123", "x=40y"] {
+            let contact = bare(contact);
+            let ghost = ghost_localpart(&mine, &contact, "h");
+            assert_ne!(ghost, victim);
+            assert_eq!(parse_ghost_localpart(&ghost), Some((mine.clone(), Some(contact))));
+        }
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub struct ConnectOrder {
     pub resource: String,
     /// What to sign in with.
     pub credentials: Credentials,
+    /// The account has signed in by SCRAM before: a password is never shown to a server that no longer offers it (XEP-0474
+    /// section 5, pinning).
+    pub scram_only: bool,
     /// A session to resume before a new one is bound (XEP-0198 section 5).
     pub resume: Option<Resume>,
     /// Milliseconds to wait first: backoff, and the staggering of starts.
@@ -157,6 +160,23 @@ pub enum StreamEnd {
     /// SCRAM keys are kept, but the server has changed salt, iterations or mechanism: the password is needed again.
     #[error("the server has changed how it stores the password: sign in again")]
     KeysOutdated,
+    /// SCRAM was used before, and what is offered now would show the password: someone may have taken SCRAM away.
+    #[error(
+        "{host} no longer offers the safe way to sign in that it had before (it offers {offered}): someone may be in \
+         between, so the password was not sent"
+    )]
+    Downgraded {
+        /// The host.
+        host: String,
+        /// The names that it offers, comma separated.
+        offered: String,
+    },
+    /// The list of mechanisms that came is not the one that the server made (XEP-0474 section 4.2).
+    #[error("what {host} offers for signing in was changed on the way: the connection is not safe")]
+    Tampered {
+        /// The host.
+        host: String,
+    },
     /// Bind or session failed.
     #[error("the server did not open a session: {condition}")]
     BindRefused {

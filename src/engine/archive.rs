@@ -94,16 +94,7 @@ impl Engine {
         let count = u32::try_from(results.len()).unwrap_or(u32::MAX);
         let last = results.last().map(|result| result.id.clone()).or(end.last);
         for result in results {
-            let arrival = Arrival {
-                stanza: &result.message,
-                source: Source::Archive,
-                at: result.at,
-                archive_id: Some(result.id),
-                waited: false,
-                bound: None,
-                copy: false,
-            };
-            self.arrive(login, &account, &arrival)?;
+            self.arrive(login, &account, &Arrival::archived(&result))?;
         }
         if let Some(last) = &last {
             self.archived_through(login, last)?;
@@ -126,16 +117,7 @@ impl Engine {
         let Some(account) = self.lives.get(&contact.login).and_then(|live| live.account.clone()) else { return Ok(()) };
         self.history_done(contact)?;
         for result in results {
-            let arrival = Arrival {
-                stanza: &result.message,
-                source: Source::Archive,
-                at: result.at,
-                archive_id: Some(result.id),
-                waited: false,
-                bound: None,
-                copy: false,
-            };
-            self.arrive(&contact.login, &account, &arrival)?;
+            self.arrive(&contact.login, &account, &Arrival::archived(&result))?;
         }
         self.release_held(&contact.login)
     }

@@ -271,7 +271,7 @@ impl Engine {
                 if !row.on_roster && self.bridge.store.portal(&contact_of(&login.id, &contact))?.is_none() {
                     continue;
                 }
-                let name = row.display_name(&contact);
+                let name = self.bridge.display_name(&contact_of(&login.id, &contact))?;
                 if name.to_lowercase().contains(&wanted) || contact.as_str().contains(&wanted) {
                     let ghost = self.bridge.ghost(&contact_of(&login.id, &contact));
                     found.push((name, contact, ghost));
@@ -312,14 +312,23 @@ impl Engine {
             let named = login.is_none_or(|name| {
                 candidate.id.as_str() == name || BareJid::parse(name).ok().as_ref() == Some(&candidate.account)
             });
-            if named && self.bridge.store.contact(&key)?.is_some_and(|row| row.asks) {
-                asked.push(key);
+            let asks = self.bridge.store.contact(&key)?.is_some_and(|row| row.asks);
+            let writes = self.bridge.store.request(&key)?;
+            if named && (asks || writes.is_some_and(|request| accept || !request.denied)) {
+                asked.push((key, asks, writes.is_some()));
             }
         }
         match asked.as_slice() {
             [] => Ok(Notice::plain(format!("{contact} has not asked."))),
-            [key] => {
-                self.decide(&key.clone(), accept)?;
+            [(key, asks, writes)] => {
+                if *asks {
+                    self.decide(key, accept)?;
+                }
+                match (writes, accept) {
+                    (true, true) => self.open_chat(key)?,
+                    (true, false) => self.refuse_newcomer(key)?,
+                    (false, _) => {}
+                }
                 Ok(Notice::plain(if accept {
                     format!("{contact} is accepted.")
                 } else {
@@ -349,7 +358,12 @@ impl Engine {
             Lane::Management(_) => false,
         };
         self.timers.retain(|(_, timer)| match timer {
-            Timer::Connect(login) | Timer::Import(login) | Timer::Question(login, _) => login != ours,
+            Timer::Connect(login)
+            | Timer::Import(login)
+            | Timer::Newcomer(login)
+            | Timer::Roster(login)
+            | Timer::VCards(login)
+            | Timer::Question(login, _) => login != ours,
             Timer::Typing(contact) | Timer::Delivery(contact) => contact.login != *ours,
             Timer::Sweep => true,
         });

@@ -104,8 +104,8 @@ impl Engine {
                 // An answer counts only from whom it was asked of. Servers answer what was asked of nobody as one's account or
                 // as their domain (RFC 6120 section 8.1.2.1 and habit).
                 let from = stanza.from.as_ref();
-                let own_server =
-                    from.is_none_or(|from| from.bare == *account || from.bare.as_str() == account.domain());
+                let own_server = iq.attr("from").is_none()
+                    || from.is_some_and(|from| from.bare == *account || from.bare.as_str() == account.domain());
                 let fits = match &pending.to {
                     None => own_server,
                     Some(to) => {
@@ -125,10 +125,11 @@ impl Engine {
             "get" | "set" => {
                 if let Some(push) = (stanza.kind == "set").then(|| stanza.take("query", roster::NS)).flatten() {
                     let account = self.lives.get(login).and_then(|live| live.account.clone());
-                    let own = stanza.from.as_ref().is_none_or(|from| {
-                        Some(&from.bare) == account.as_ref()
-                            || account.as_ref().is_some_and(|own| from.bare.as_str() == own.domain())
-                    });
+                    // RFC 6121 section 2.1.6; older servers send it as their domain. A `from` that is no address is someone's.
+                    let own = iq.attr("from").is_none()
+                        || stanza.from.as_ref().zip(account.as_ref()).is_some_and(|(from, own)| {
+                            from.resource.is_none() && (from.bare == *own || from.bare.as_str() == own.domain())
+                        });
                     if own {
                         self.on_roster(login, &push, true)?;
                         self.reply(login, iq, Ok(None));

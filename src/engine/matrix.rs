@@ -171,6 +171,15 @@ impl Engine {
     }
 
     fn set_management_room(&mut self, owner: &OwnedUserId, room: &OwnedRoomId) -> Result<(), StoreError> {
+        match self.bridge.store.room(room)? {
+            Some(Room::Management(known)) if known == *owner => {}
+            None => {}
+            // A chat's room, or someone else's: it stays theirs.
+            Some(Room::Management(_) | Room::Portal(_)) => {
+                self.bridge.ignore("management room that is another's");
+                return Ok(());
+            }
+        }
         let mut row = self.bridge.store.management(owner)?;
         row.room = Some(room.clone());
         row.notices.clear();
@@ -210,8 +219,8 @@ impl Engine {
 
     /// Opens or reopens a chat: makes the room, or invites the owner to it again.
     pub(super) fn open_chat(&mut self, contact: &ContactKey) -> Result<(), StoreError> {
-        if self.bridge.ensure_portal(contact)? {
-            return Ok(());
+        if self.bridge.store.portal(contact)?.is_none() {
+            return self.admit(contact, true);
         }
         if let Some(mut row) = self.bridge.store.portal(contact)?
             && row.room.is_some()

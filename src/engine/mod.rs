@@ -11,6 +11,7 @@ mod done;
 mod iq;
 mod logins;
 mod matrix;
+mod newcomer;
 mod pay;
 mod people;
 mod review;
@@ -56,6 +57,12 @@ enum Timer {
     Question(LoginId, String),
     /// The next contact of the login gets its ghost and room.
     Import(LoginId),
+    /// The next person without a room gets theirs.
+    Newcomer(LoginId),
+    /// vCards that were asked for just now may be again.
+    VCards(LoginId),
+    /// The roster is looked through again.
+    Roster(LoginId),
     /// A ghost that types is shown typing again, or no longer.
     Typing(ContactKey),
     /// The next portal's room is held against what transactions brought.
@@ -191,6 +198,9 @@ impl Engine {
                 Timer::Connect(login) => self.connect(&login)?,
                 Timer::Question(login, id) => self.question_timed_out(&login, &id)?,
                 Timer::Import(login) => self.import_next(&login)?,
+                Timer::Newcomer(login) => self.next_newcomer(&login)?,
+                Timer::VCards(login) => self.vcards_rested(&login)?,
+                Timer::Roster(login) => self.queue_import(&login)?,
                 Timer::Typing(contact) => self.renew_typing(&contact)?,
                 Timer::Sweep => self.sweep()?,
                 Timer::Delivery(portal) if checks < delivery::CHECKS => {

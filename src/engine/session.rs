@@ -70,8 +70,16 @@ pub(super) struct Live {
     pub renewed: bool,
     pub unconfirmed: BTreeMap<u32, (Lane, crate::domain::DebtId)>,
     pub window_full: bool,
-    pub held: usize,
+    /// How many messages are held, and how long they are together, in bytes.
+    pub held: (usize, usize),
+    pub newcomers: super::newcomer::Newcomers,
+    /// When the next room may be made, as uptime.
+    pub room_due: u64,
     pub vcards: VecDeque<(BareJid, Option<String>)>,
+    /// When each contact's vCard was last asked for on this stream, as uptime.
+    pub vcards_asked: HashMap<BareJid, u64>,
+    /// A timer is set for those that rest.
+    pub vcards_rest: bool,
     pub histories: VecDeque<BareJid>,
     pub import: super::upkeep::Import,
     pub typing: BTreeMap<BareJid, super::upkeep::Typing>,
@@ -127,13 +135,15 @@ impl Engine {
         }
         let session = self.bridge.store.session(login)?;
         let unconfirmed = self.bridge.store.unconfirmed(login)?;
-        let held = self.bridge.store.held(login)?.len();
+        let held = self.bridge.store.held_size(login)?;
         let order = ConnectOrder {
             network: row.network,
             account,
             domain,
             resource: row.resource,
             credentials,
+            // What is kept after SCRAM cannot sign in by anything else.
+            scram_only: false,
             resume: session.as_ref().and_then(Session::resume),
             delay: 0,
         };
@@ -145,6 +155,7 @@ impl Engine {
         live.session = session;
         live.unconfirmed = unconfirmed.into_iter().map(|(number, what)| (number, (what.lane, what.debt))).collect();
         live.held = held;
+        self.load_newcomers(login)?;
         self.streams.insert(stream, Carrier::Login(login.clone()));
         self.order(stream, StreamOrder::Connect(Box::new(order)));
         Ok(())
@@ -194,6 +205,7 @@ impl Engine {
         live.renewed = false;
         live.questions.clear();
         live.vcards.clear();
+        live.vcards_asked.clear();
         live.histories.clear();
         live.own_typing.clear();
         live.hello = false;
@@ -314,6 +326,7 @@ impl Engine {
         self.show_all_presence(login)?;
         self.queue_import(login)?;
         self.queue_histories(login)?;
+        self.run_newcomers(login);
         let ours = login.clone();
         self.bridge.outbox.wake_where(
             |lane| matches!(lane, Lane::ToXmpp(ContactKey { login, .. }) | Lane::Login(login) if *login == ours),
@@ -345,7 +358,11 @@ impl Engine {
             StreamEnd::KeysOutdated | StreamEnd::NoCommonMechanism { .. } => {
                 return self.suspend_login(login, end.to_string());
             }
-            StreamEnd::Certificate { .. } | StreamEnd::ServerNotVerified { .. } | StreamEnd::NotXmpp { .. } => {
+            StreamEnd::Certificate { .. }
+            | StreamEnd::ServerNotVerified { .. }
+            | StreamEnd::Downgraded { .. }
+            | StreamEnd::Tampered { .. }
+            | StreamEnd::NotXmpp { .. } => {
                 self.tell_trouble(login, end)?;
             }
             StreamEnd::UnknownHost { .. }

@@ -213,12 +213,19 @@ impl Engine {
             crate::bridge::outbox::scatter(stream.0 ^ u64::from_str_radix(&self.bridge.instance, 16).unwrap_or(0))
                 >> 32
         );
+        // Whoever is in between may make a person type the password anew; then too it goes to no weaker mechanism.
+        let known = account.as_ref().map(|account| LoginId::derive(owner.as_str(), &network, account.as_str()));
+        let scram_only = match known {
+            Some(login) => matches!(self.bridge.store.credentials(&login)?, Some(Credentials::Scram(_))),
+            None => false,
+        };
         let order = ConnectOrder {
             network: network.clone(),
             account: account.clone(),
             domain,
             resource: resource.clone(),
             credentials: credentials.clone(),
+            scram_only,
             resume: None,
             delay: 0,
         };
@@ -279,10 +286,11 @@ impl Engine {
         }
         self.timers.retain(|(_, timer)| !matches!(timer, Timer::Connect(login) if *login == id));
         let unconfirmed = self.bridge.store.unconfirmed(&id)?;
-        let held = self.bridge.store.held(&id)?.len();
+        let held = self.bridge.store.held_size(&id)?;
         let live = self.lives.entry(id.clone()).or_default();
         live.unconfirmed = unconfirmed.into_iter().map(|(number, what)| (number, (what.lane, what.debt))).collect();
         live.held = held;
+        self.load_newcomers(&id)?;
         self.streams.insert(stream, Carrier::Login(id.clone()));
         self.wake_person(&owner)?;
         let text = if again {
@@ -420,6 +428,9 @@ fn explain(end: &StreamEnd) -> String {
             "the server cannot check the sign-in just now; please try again later".to_owned()
         }
         StreamEnd::Refused(Refusal::Other(condition)) => format!("the server refused it ({condition})"),
+        StreamEnd::Downgraded { .. } => {
+            format!("{end}. If its operator changed that on purpose, sign out with `logout` first")
+        }
         other => other.to_string(),
     }
 }

@@ -30,6 +30,13 @@ const RENEW: u64 = 20_000;
 const TYPING_ENDS: u64 = 180_000;
 /// vCards asked for at once.
 const VCARDS: usize = 2;
+/// One contact's vCard is asked for no more often, in milliseconds.
+const VCARD_REST: u64 = 10_000;
+/// How long pushes of the roster are gathered before it is looked through again, in milliseconds.
+const GATHER: u64 = 200;
+/// Subscription requests of one login that wait for an answer. What is beyond, the server keeps and sends again at the next
+/// sign-in (RFC 6121 section 3.1.3).
+pub const MOST_ASKING: usize = 100;
 /// Progress is told at most this often, in milliseconds.
 const TELL: u64 = 1_000;
 
@@ -48,6 +55,9 @@ pub(super) struct Import {
     made: usize,
     told: Option<u64>,
     running: bool,
+    /// When the roster was last looked through, and whether it is to be again.
+    looked: Option<u64>,
+    stale: bool,
 }
 
 impl Engine {
@@ -81,6 +91,7 @@ impl Engine {
             row.sees = item.sees;
             self.bridge.store.put_contact(&contact, &row)?;
             self.bridge.name_ghost(&contact)?;
+            self.admit(&contact, false)?;
         }
         for contact in gone {
             let contact = contact_of(login, &contact);
@@ -101,7 +112,20 @@ impl Engine {
             row.roster_version = told.version;
             self.bridge.store.put_login(&row)?;
         }
-        self.queue_import(login)
+        if push { self.queue_import_soon(login) } else { self.queue_import(login) }
+    }
+
+    /// The same, once for many pushes: each look goes through the whole roster.
+    fn queue_import_soon(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        let uptime = self.bridge.now.uptime;
+        let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
+        if live.import.looked.is_none_or(|looked| uptime.saturating_sub(looked) >= GATHER) {
+            return self.queue_import(login);
+        }
+        if !std::mem::replace(&mut live.import.stale, true) {
+            self.set_timer(GATHER, Timer::Roster(login.clone()));
+        }
+        Ok(())
     }
 
     /// Which contacts have no ghost or room yet: they get them at the configured pace.
@@ -109,6 +133,7 @@ impl Engine {
         if !self.lives.get(login).is_some_and(super::session::Live::caught_up) {
             return Ok(());
         }
+        let uptime = self.bridge.now.uptime;
         let rooms = self.bridge.settings.rooms_for_contacts;
         let mut waiting = VecDeque::new();
         let mut making = BTreeSet::new();
@@ -142,6 +167,8 @@ impl Engine {
         }
         let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
         live.vcards = vcards;
+        live.import.looked = Some(uptime);
+        live.import.stale = false;
         if live.import.waiting.is_empty() && live.import.making.is_empty() {
             live.import.made = 0;
         }
@@ -157,12 +184,24 @@ impl Engine {
     /// The next contact gets its ghost and room.
     pub(super) fn import_next(&mut self, login: &LoginId) -> Result<(), StoreError> {
         let rooms = self.bridge.settings.rooms_for_contacts;
+        let uptime = self.bridge.now.uptime;
+        let pause = self.bridge.settings.room_pause;
         let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
-        let Some(contact) = live.import.waiting.pop_front() else {
+        if live.import.waiting.is_empty() {
             live.import.running = false;
             return Ok(());
-        };
+        }
         live.import.running = true;
+        if rooms && live.room_due > uptime {
+            // A stranger's room was made just now.
+            let after = live.room_due - uptime;
+            self.set_timer(after, Timer::Import(login.clone()));
+            return Ok(());
+        }
+        let Some(contact) = live.import.waiting.pop_front() else { return Ok(()) };
+        if rooms {
+            live.room_due = uptime + pause;
+        }
         let contact = contact_of(login, &contact);
         let new =
             if rooms { self.bridge.ensure_portal(&contact)? } else { self.bridge.ensure_ghost(&contact)?.is_some() };
@@ -171,7 +210,7 @@ impl Engine {
         } else if let Some(live) = self.lives.get_mut(login) {
             live.import.making.insert(contact.contact);
         }
-        let pace = if rooms { self.bridge.settings.room_pause } else { 50 };
+        let pace = if rooms { pause } else { 50 };
         self.set_timer(pace, Timer::Import(login.clone()));
         Ok(())
     }
@@ -204,18 +243,37 @@ impl Engine {
         self.bridge.say_notice(&row.owner, Notice::plain(text), Some(format!("import {login}")))
     }
 
-    /// The next vCards are asked for.
+    /// The next vCards are asked for. Whoever changes their photo all the time is asked now and then.
     pub(super) fn next_vcard(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        let uptime = self.bridge.now.uptime;
         while let Some(live) = self.lives.get_mut(login) {
             let asked =
                 live.questions.values().filter(|pending| matches!(pending.question, Question::VCard { .. })).count();
             if asked >= VCARDS || live.phase != Phase::Up {
                 break;
             }
-            let Some((contact, hash)) = live.vcards.pop_front() else { break };
+            let known = &live.vcards_asked;
+            let rested =
+                |contact: &BareJid| known.get(contact).is_none_or(|at| uptime.saturating_sub(*at) >= VCARD_REST);
+            let next =
+                live.vcards.iter().position(|(contact, _)| rested(contact)).and_then(|at| live.vcards.remove(at));
+            let Some((contact, hash)) = next else {
+                if !live.vcards.is_empty() && !std::mem::replace(&mut live.vcards_rest, true) {
+                    self.set_timer(VCARD_REST, Timer::VCards(login.clone()));
+                }
+                break;
+            };
+            live.vcards_asked.insert(contact.clone(), uptime);
             self.ask(login, Question::VCard { contact, hash })?;
         }
         Ok(())
+    }
+
+    pub(super) fn vcards_rested(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        if let Some(live) = self.lives.get_mut(login) {
+            live.vcards_rest = false;
+        }
+        self.next_vcard(login)
     }
 
     pub(super) fn on_vcard(
@@ -366,6 +424,13 @@ impl Engine {
                 if row.asks {
                     return Ok(());
                 }
+                if let Some(live) = self.lives.get_mut(&contact.login) {
+                    if live.newcomers.asking >= MOST_ASKING {
+                        self.bridge.ignore("subscription request beyond the bound");
+                        return Ok(());
+                    }
+                    live.newcomers.asking += 1;
+                }
                 row.asks = true;
                 if row.nickname.is_none() {
                     row.nickname.clone_from(&nick);
@@ -373,6 +438,11 @@ impl Engine {
                 self.bridge.store.put_contact(contact, &row)?;
                 let notice = subscription::notice(&contact.contact, &login.account, nick.as_deref(), text.as_deref());
                 self.bridge.say(&login.owner, notice)
+            }
+            // Whom nobody asked accepts nobody: the server has those who were asked on the contact list (RFC 6121 section 3.1.2).
+            Said::Accepted if !row.on_roster => {
+                self.bridge.ignore("acceptance that was not asked for");
+                Ok(())
             }
             Said::Accepted => self
                 .bridge
@@ -391,6 +461,11 @@ impl Engine {
     pub(super) fn decide(&mut self, contact: &ContactKey, accept: bool) -> Result<(), StoreError> {
         use crate::domain::effect::Subscription::{Subscribe, Subscribed, Unsubscribed};
         let mut row = self.bridge.contact(contact)?;
+        if let Some(live) = self.lives.get_mut(&contact.login)
+            && std::mem::replace(&mut row.asks, false)
+        {
+            live.newcomers.asking = live.newcomers.asking.saturating_sub(1);
+        }
         row.asks = false;
         let sees = row.sees;
         self.bridge.store.put_contact(contact, &row)?;

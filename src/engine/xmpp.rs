@@ -12,14 +12,14 @@ use crate::{
     },
     store::{
         StoreError,
-        held::{HELD_PER_LOGIN, Held},
+        held::{HELD_BYTES, HELD_PER_LOGIN, Held},
         portal::{History, Source},
     },
     translate::{
         carbon, chat_state,
         content::Content,
         failure,
-        history::{self, MAM},
+        history::{self, Archived, MAM},
         message, receipt, stable_id,
         stanza::{Stanza, to_xml},
     },
@@ -40,6 +40,25 @@ pub(super) struct Arrival<'a> {
     pub bound: Option<StreamId>,
     /// A copy of what another client of the account got: that one answers it.
     pub copy: bool,
+}
+
+impl<'a> Arrival<'a> {
+    fn live(stanza: &'a Element, at: Timestamp) -> Self {
+        Self { stanza, source: Source::Live, at, archive_id: None, waited: false, bound: None, copy: false }
+    }
+
+    pub(super) fn archived(result: &'a Archived) -> Self {
+        let archive_id = Some(result.id.clone());
+        Self {
+            stanza: &result.message,
+            source: Source::Archive,
+            at: result.at,
+            archive_id,
+            waited: false,
+            bound: None,
+            copy: false,
+        }
+    }
 }
 
 /// What is known of a message beside the stanza, once its turn has come.
@@ -99,33 +118,9 @@ impl Engine {
                 self.bridge.ignore("carbon without a message");
                 return Ok(());
             };
-            return self.arrive(
-                login,
-                &account,
-                &Arrival {
-                    stanza: &copy,
-                    source: Source::Live,
-                    at: now,
-                    archive_id: None,
-                    waited: false,
-                    bound: None,
-                    copy: true,
-                },
-            );
+            return self.arrive(login, &account, &Arrival { copy: true, ..Arrival::live(&copy, now) });
         }
-        self.arrive(
-            login,
-            &account,
-            &Arrival {
-                stanza: element,
-                source: Source::Live,
-                at: now,
-                archive_id: None,
-                waited: false,
-                bound: None,
-                copy: false,
-            },
-        )
+        self.arrive(login, &account, &Arrival::live(element, now))
     }
 
     /// A message that someone said: live, kept by the server, or archived.
@@ -181,7 +176,7 @@ impl Engine {
                 stanza.id.clone().and_then(|id| Some((id.clone(), self.bridge.debt_of_wire_id(&id)?)))
         {
             // It shows nothing, so it waits for nothing; what pays a debt must be known before the lane goes on.
-            let archive_id = archive_id().or_else(|| stable_id::take_archive_id(&mut stanza, account));
+            let archive_id = archive_id().or(self.take_archive_id(login, &mut stanza, account)?);
             return self.on_own_archived(&contact, &id, debt, source, archive_id.as_deref());
         }
         match Content::take(&mut stanza.clone()) {
@@ -192,24 +187,40 @@ impl Engine {
             }
             Some(_) => {}
         }
-        if self.must_wait(&contact, source)? {
+        let room_to_hold =
+            self.lives.get(login).is_none_or(|live| live.held.0 < HELD_PER_LOGIN && live.held.1 < HELD_BYTES);
+        if !room_to_hold {
+            self.bridge.ignore("held too many; let through");
+        }
+        let caught_up = self.lives.get(login).is_some_and(super::session::Live::caught_up);
+        if room_to_hold && source != Source::Archive && !caught_up {
             return self.hold(login, arrival, source, at);
         }
-        let archive_id = archive_id().or_else(|| stable_id::take_archive_id(&mut stanza, account));
+        if self.meets_newcomer(&contact, own, arrival, (source, at))? {
+            return Ok(());
+        }
+        if room_to_hold && self.waits_for_history(&contact)? {
+            return self.hold(login, arrival, source, at);
+        }
+        let archive_id = archive_id().or(self.take_archive_id(login, &mut stanza, account)?);
         let wishes = (!own && !arrival.copy && source != Source::Archive).then_some(receipts);
         self.take_in(&contact, own, &mut stanza, &Known { source, at, archive_id, waited: arrival.waited, wishes })
     }
 
-    /// Must this message wait until history is in?
-    fn must_wait(&mut self, contact: &ContactKey, source: Source) -> Result<bool, StoreError> {
-        let live = self.lives.get(&contact.login);
-        if live.is_some_and(|live| live.held >= HELD_PER_LOGIN) {
-            self.bridge.ignore("held too many; let through");
-            return Ok(false);
-        }
-        if source != Source::Archive && !live.is_some_and(super::session::Live::caught_up) {
-            return Ok(true);
-        }
+    /// The id that the account's archive gave the message. Only a server that has an archive takes out those that a sender wrote
+    /// in (XEP-0359 section 6).
+    pub(super) fn take_archive_id(
+        &self,
+        login: &LoginId,
+        stanza: &mut Stanza,
+        account: &BareJid,
+    ) -> Result<Option<String>, StoreError> {
+        let found = stable_id::take_archive_id(stanza, account);
+        Ok(if self.bridge.archive(login)? == Archive::Mam { found } else { None })
+    }
+
+    /// Must a message in this chat wait until history is in?
+    fn waits_for_history(&mut self, contact: &ContactKey) -> Result<bool, StoreError> {
         self.bridge.ensure_portal(contact)?;
         Ok(self.bridge.store.portal(contact)?.is_some_and(|portal| portal.history == History::Wanted))
     }
@@ -226,9 +237,11 @@ impl Engine {
             return Ok(());
         };
         let bound = arrival.bound.or_else(|| Some(self.lives.get(login)?.session.as_ref()?.bound));
+        let bytes = stanza.len();
         self.bridge.store.hold(login, &Held { stanza, source, at, archive_id: arrival.archive_id.clone(), bound })?;
         if let Some(live) = self.lives.get_mut(login) {
-            live.held += 1;
+            live.held.0 += 1;
+            live.held.1 += bytes;
         }
         Ok(())
     }
@@ -246,7 +259,7 @@ impl Engine {
         fits: impl Fn(&Held, &BareJid, &str) -> bool,
     ) -> Result<(), StoreError> {
         let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
-        let Some(account) = live.account.clone().filter(|_| live.held > 0) else { return Ok(()) };
+        let Some(account) = live.account.clone().filter(|_| live.held.0 > 0) else { return Ok(()) };
         let mut held = self.bridge.store.held(login)?;
         held.sort_by_key(|(number, held)| match held.source {
             Source::Archive => (None, 0, 0, *number),
@@ -268,7 +281,8 @@ impl Engine {
             // What must still wait is held anew, behind the rest, in the same order.
             self.bridge.store.release(login, number);
             if let Some(live) = self.lives.get_mut(login) {
-                live.held = live.held.saturating_sub(1);
+                live.held.0 = live.held.0.saturating_sub(1);
+                live.held.1 = live.held.1.saturating_sub(held.stanza.len());
             }
             self.arrive(
                 login,

@@ -287,3 +287,23 @@ proptest! {
         prop_assert!(budget.spare.is_empty() || budget.kept.len() == budget.room);
     }
 }
+
+#[test]
+fn ten_thousand_updates_a_second_become_a_budgets_worth_of_requests() {
+    let mut budget = budget(20);
+    let mut sent = Vec::new();
+    for number in 0..10_000_u64 {
+        let now = number / 10;
+        set(&mut budget, now, &format!("g{}", number % 40), PresenceState::Online, Some(&number.to_string()));
+        sent.extend(run(&mut budget, now, now + 1));
+    }
+    assert!(sent.len() <= 21, "{} requests in a second", sent.len());
+    assert_eq!(budget.len(), 40, "one state of each ghost is kept");
+    // What is shown in the end is the last that was said.
+    let after = run(&mut budget, 1_000, 60_000);
+    assert!(after.len() <= 59 * 20 + 1);
+    for ghost in 0..40_u64 {
+        let last = after.iter().rev().find(|(_, put)| put.ghost == user(&format!("g{ghost}"))).unwrap();
+        assert_eq!(last.1.status, Some((9_960 + ghost).to_string()));
+    }
+}

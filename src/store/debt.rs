@@ -1,4 +1,4 @@
-//! Table debt: the outbox. A lane is a range, in the order in which its debts were made.
+//! Table debt: the outbox. A lane is a range, in the order in which its debts were made. Sealed: what is owed is what people said.
 
 use super::{
     Store, StoreError,
@@ -32,7 +32,7 @@ impl Store {
 
     /// Writes a debt.
     pub fn put_debt(&mut self, debt: &Debt) -> Result<(), StoreError> {
-        self.write(key(&debt.lane, debt.id), debt)
+        self.write_sealed(key(&debt.lane, debt.id), debt)
     }
 
     /// A debt is paid, or given up.

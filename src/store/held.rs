@@ -1,4 +1,4 @@
-//! Table held: messages that were read but wait until history is in, so that history comes first.
+//! Table held: messages that were read but wait until history is in, so that history comes first. Sealed.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,9 @@ use crate::domain::{LoginId, StreamId, Timestamp};
 
 /// How many messages a login holds at most; then what is held goes out, in order, though history may still be coming.
 pub const HELD_PER_LOGIN: usize = 10_000;
+
+/// How long they are together at most, in bytes; the same then.
+pub const HELD_BYTES: usize = 16 * 1024 * 1024;
 
 /// A message that waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +34,13 @@ impl Store {
     /// Holds a message.
     pub fn hold(&mut self, login: &LoginId, held: &Held) -> Result<(), StoreError> {
         let number = self.take_row_number()?;
-        self.write(Key::of(Table::Held).login(login).number(number).done(), held)
+        self.write_sealed(Key::of(Table::Held).login(login).number(number).done(), held)
+    }
+
+    /// How many messages a login holds, and how long they are together.
+    pub fn held_size(&self, login: &LoginId) -> Result<(usize, usize), StoreError> {
+        let held = self.held(login)?;
+        Ok((held.len(), held.iter().map(|(_, held)| held.stanza.len()).sum()))
     }
 
     /// What a login holds, oldest first.

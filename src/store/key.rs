@@ -42,17 +42,21 @@ tables! {
     /// Counters and the instance id.
     Meta = b'm', "meta";
     /// What people were shown of messages that wait, and suspensions.
-    Trouble = b'n', "trouble";
+    Trouble = b'i', "trouble";
+    /// What people wrote who have no room yet.
+    Newcomer = b'n', "newcomer";
     /// Portals.
     Portal = b'o', "portal";
     /// Presence of contacts' resources.
     Presence = b'p', "presence";
+    /// What the owner decided about people who are no contacts.
+    Request = b'q', "request";
     /// Portals and management rooms, by room id.
     Room = b'r', "room";
     /// What clients can do beyond [`Table::Caps`], by capability hash and by contact.
     Features = b'f', "features";
     /// What the owner reacted with to messages.
-    Reaction = b'q', "reaction";
+    Reaction = b'x', "reaction";
     /// Sessions on XMPP streams.
     Session = b's', "session";
     /// Transactions that were handled.

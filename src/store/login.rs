@@ -92,6 +92,8 @@ impl Store {
             Table::Unconfirmed,
             Table::Held,
             Table::Trouble,
+            Table::Newcomer,
+            Table::Request,
         ] {
             self.erase_all(&Key::of(table).login(id).done())?;
         }

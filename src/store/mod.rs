@@ -2,7 +2,7 @@
 //!
 //! A key is the table's prefix, then the login, then what tells rows of one login apart, so that a login is a range in
 //! each table. Text parts end with a zero byte, which no JID, MXID or room id holds. A value is its version and the
-//! row in postcard. The engine's writes gather in an [`Overlay`] and reach the disk as one atomic, durable batch.
+//! row in postcard, sealed where it holds what people said or what they sign in with. The engine's writes gather in an [`Overlay`] and reach the disk as one atomic, durable batch.
 
 pub mod archive_file;
 pub mod backend;
@@ -18,6 +18,7 @@ pub mod login;
 pub mod management;
 pub mod memory;
 pub mod meta;
+pub mod newcomer;
 pub mod overlay;
 pub mod portal;
 pub mod presence;
@@ -39,8 +40,9 @@ use self::{overlay::Overlay, seal::Seal};
 
 /// The version of the tables; a store of a newer one is refused.
 pub const SCHEMA: u32 = 1;
-/// The version that every value begins with.
-const VALUE_VERSION: u8 = 1;
+/// What a value begins with: its row in the clear, or sealed. Rows that hold what people said are sealed.
+const PLAIN: u8 = 1;
+const SEALED: u8 = 2;
 
 /// The store as the engine uses it: tables over an overlay over a backend.
 pub struct Store {
@@ -79,7 +81,7 @@ impl Store {
 
     fn row<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
         match self.overlay.get(key)? {
-            Some(value) => decode(key, &value).map(Some),
+            Some(value) => self.read(key, &value).map(Some),
             None => Ok(None),
         }
     }
@@ -88,6 +90,23 @@ impl Store {
         let value = encode(&key, row)?;
         self.overlay.put(key, value);
         Ok(())
+    }
+
+    /// Writes a row that holds what people said: it must not be read from the disk, nor from what the database has not
+    /// overwritten there yet.
+    fn write_sealed<T: Serialize>(&mut self, key: Vec<u8>, row: &T) -> Result<(), StoreError> {
+        let plain = zeroize::Zeroizing::new(encode(&key, row)?);
+        let mut value = vec![SEALED];
+        value.extend_from_slice(&self.seal.seal(&key, &plain));
+        self.overlay.put(key, value);
+        Ok(())
+    }
+
+    fn read<T: DeserializeOwned>(&self, key: &[u8], value: &[u8]) -> Result<T, StoreError> {
+        match value.split_first() {
+            Some((&SEALED, sealed)) => decode(key, &self.seal.open(key, sealed)?),
+            _ => decode(key, value),
+        }
     }
 
     fn erase(&mut self, key: Vec<u8>) {
@@ -103,7 +122,7 @@ impl Store {
             let page = self.overlay.scan(prefix, after.as_deref(), PAGE)?;
             let full = page.len() == PAGE;
             for (key, value) in page {
-                let row = decode(&key, &value)?;
+                let row = self.read(&key, &value)?;
                 rows.push((key, row));
             }
             match rows.last() {
@@ -123,7 +142,7 @@ impl Store {
         self.overlay
             .scan(prefix, after, limit)?
             .into_iter()
-            .map(|(key, value)| decode(&key, &value).map(|row| (key, row)))
+            .map(|(key, value)| self.read(&key, &value).map(|row| (key, row)))
             .collect()
     }
 
@@ -141,12 +160,12 @@ impl Store {
 }
 
 fn encode<T: Serialize>(key: &[u8], row: &T) -> Result<Vec<u8>, StoreError> {
-    postcard::to_extend(row, vec![VALUE_VERSION]).map_err(|error| unreadable(key, &error.to_string()))
+    postcard::to_extend(row, vec![PLAIN]).map_err(|error| unreadable(key, &error.to_string()))
 }
 
 fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
     match value.split_first() {
-        Some((&VALUE_VERSION, row)) => postcard::from_bytes(row).map_err(|error| unreadable(key, &error.to_string())),
+        Some((&PLAIN, row)) => postcard::from_bytes(row).map_err(|error| unreadable(key, &error.to_string())),
         Some((version, _)) => Err(unreadable(key, &format!("unknown version {version}"))),
         None => Err(unreadable(key, "empty")),
     }
@@ -163,7 +182,11 @@ pub fn tables() -> Vec<verify::Table<'static>> {
             verify::Table {
                 name: $name,
                 prefix: &[key::Table::$table as u8],
-                decode: &|key, value| decode::<$row>(key, value).map(drop).map_err(|error| error.to_string()),
+                decode: &|key, value| match value.first() {
+                    // Only the key opens it; that it is whole the record's own checksum tells.
+                    Some(&SEALED) => Ok(()),
+                    _ => decode::<$row>(key, value).map(drop).map_err(|error| error.to_string()),
+                },
             }
         };
     }
@@ -178,9 +201,11 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         verify::Table { name: "credentials", prefix: &[key::Table::Credentials as u8], decode: &|_, _| Ok(()) },
         table!(Login, "login", login::Login),
         verify::Table { name: "meta", prefix: &[key::Table::Meta as u8], decode: &meta::readable },
+        table!(Newcomer, "newcomer", held::Held),
         table!(Portal, "portal", portal::Portal),
         table!(Presence, "presence", presence::Resources),
         verify::Table { name: "reaction", prefix: &[key::Table::Reaction as u8], decode: &reaction::readable },
+        table!(Request, "request", newcomer::Request),
         table!(Room, "room", portal::Room),
         table!(Session, "session", session::Session),
         verify::Table { name: "transaction", prefix: &[key::Table::Transaction as u8], decode: &transaction::readable },
@@ -189,4 +214,75 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         table!(Caps, "caps", bool),
         table!(Features, "features", crate::domain::feature::Features),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        key::{Key, Table},
+        *,
+    };
+    use crate::domain::{
+        BareJid, DebtId, LoginId, Timestamp,
+        effect::{ContactKey, Debt, Effect, Lane, Outgoing},
+    };
+
+    fn store(backend: &memory::MemoryBackend) -> Store {
+        let folder = tempfile::tempdir().unwrap();
+        let key = seal::KeyFile::load_or_create(&folder.path().join("key"), [7; 32]).unwrap();
+        Store::open(Box::new(backend.reopen()), Seal::new(&key), 42).unwrap()
+    }
+
+    #[test]
+    fn what_people_said_is_sealed_and_read_back_and_an_older_row_still_is() {
+        let backend = memory::MemoryBackend::new();
+        let contact =
+            ContactKey { login: LoginId::derive("@a:h", "xmpp", "a@b"), contact: BareJid::parse("c@d").unwrap() };
+        let outgoing = Outgoing {
+            body: "wherefore art thou".to_owned(),
+            event: ruma::owned_event_id!("$e"),
+            written: Timestamp(0),
+        };
+        let debt = |id| Debt {
+            id: DebtId(id),
+            lane: Lane::ToXmpp(contact.clone()),
+            effect: Effect::SendMessage(outgoing.clone()),
+            after: None,
+            made: Timestamp(0),
+            tried: false,
+        };
+        let held = held::Held {
+            stanza: "<message>wherefore art thou</message>".to_owned(),
+            source: portal::Source::Live,
+            at: Timestamp(0),
+            archive_id: None,
+            bound: None,
+        };
+        let mut first = store(&backend);
+        first.put_debt(&debt(1)).unwrap();
+        first.hold(&contact.login, &held).unwrap();
+        first.keep_newcomer(&contact, &held).unwrap();
+        // As a store has it that was written before rows were sealed.
+        first
+            .write(Key::of(Table::Debt).byte(b'x').login(&contact.login).text("c@d").number(2).done(), &debt(2))
+            .unwrap();
+        first.commit().unwrap();
+        for table in [Table::Held, Table::Newcomer] {
+            for (_, value) in first.overlay.scan(&[table as u8], None, 10).unwrap() {
+                assert!(!String::from_utf8_lossy(&value).contains("wherefore"), "{table:?}");
+            }
+        }
+        let debts = first.overlay.scan(&[Table::Debt as u8], None, 10).unwrap();
+        let open: Vec<bool> =
+            debts.iter().map(|(_, value)| String::from_utf8_lossy(value).contains("wherefore")).collect();
+        assert_eq!(open, [false, true]);
+        for (table, (key, value)) in [Table::Debt; 2].into_iter().zip(&debts) {
+            let table = tables().into_iter().find(|known| known.prefix == [table as u8]).unwrap();
+            assert!((table.decode)(key, value).is_ok());
+        }
+        let again = store(&backend);
+        assert_eq!(again.debts().unwrap(), [debt(1), debt(2)]);
+        assert_eq!(again.held(&contact.login).unwrap()[0].1, held);
+        assert_eq!(again.newcomer_messages(&contact).unwrap(), [held]);
+    }
 }

@@ -12,6 +12,9 @@ use crate::domain::{BareJid, LoginId, StreamId, effect::ContactKey, feature::Fea
 /// How many resources of one contact are kept; the newest count.
 pub const RESOURCES: usize = 16;
 
+/// Most kinds of clients that are remembered.
+pub const CAPS: usize = 2_000;
+
 /// One client of a contact (RFC 6121 section 4).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resource {
@@ -75,6 +78,10 @@ impl Store {
 
     /// Notes what clients with these capabilities can do.
     pub fn put_caps_features(&mut self, caps: &str, features: Features) -> Result<(), StoreError> {
+        let table = Key::of(Table::Features).byte(b'h').done();
+        if self.overlay.scan(&table, None, CAPS)?.len() >= CAPS {
+            self.erase_all(&table)?;
+        }
         self.write(Key::of(Table::Features).byte(b'h').text(caps).done(), &features)
     }
 
@@ -102,6 +109,11 @@ impl Store {
 
     /// Notes what clients with these capabilities know.
     pub fn put_caps_chat_states(&mut self, caps: &str, knows: bool) -> Result<(), StoreError> {
+        // What clients can do can be asked again; contacts that make up clients must not fill the disk.
+        let table = Key::of(Table::Caps).done();
+        if self.overlay.scan(&table, None, CAPS)?.len() >= CAPS {
+            self.erase_all(&table)?;
+        }
         self.write(Key::of(Table::Caps).text(caps).done(), &knows)
     }
 }

@@ -4,7 +4,10 @@ use ruma::OwnedEventId;
 use serde_json::json;
 
 use super::stanza::{CLIENT, STANZAS, Stanza};
-use crate::domain::effect::MatrixEvent;
+use crate::domain::{effect::MatrixEvent, text::one_line};
+
+/// Most characters of the other side's words that are shown.
+const MAX_WORDS: usize = 200;
 
 /// A stanza error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +25,7 @@ pub fn from_xmpp(stanza: &mut Stanza) -> StanzaError {
     let error = stanza.take("error", CLIENT);
     let children = || error.iter().flat_map(minidom::Element::children).filter(|child| child.ns() == STANZAS);
     let condition = children().find(|child| child.name() != "text").map_or("undefined-condition", |child| child.name());
-    let text = children().find(|child| child.name() == "text").map(|child| child.text().trim().to_owned());
+    let text = children().find(|child| child.name() == "text").map(|child| one_line(&child.text(), MAX_WORDS));
     StanzaError {
         condition: condition.to_owned(),
         text: text.filter(|text| !text.is_empty()),
@@ -46,10 +49,7 @@ impl StanzaError {
             _ => "the server refused it",
         };
         match &self.text {
-            Some(text) => format!(
-                "Your message was not delivered: {meaning} (\u{201c}{}\u{201d}).",
-                text.chars().take(200).collect::<String>()
-            ),
+            Some(text) => format!("Your message was not delivered: {meaning} (\u{201c}{text}\u{201d})."),
             None => format!("Your message was not delivered: {meaning}."),
         }
     }
@@ -57,7 +57,7 @@ impl StanzaError {
 
 /// A notice of the bot in reply to an event.
 pub fn to_matrix(text: &str, about: Option<OwnedEventId>) -> MatrixEvent {
-    let mut content = json!({ "msgtype": "m.notice", "body": format!("\u{26a0}\u{fe0f} {text}") });
+    let mut content = json!({ "msgtype": "m.notice", "body": format!("\u{26a0}\u{fe0f} {text}"), "m.mentions": {} });
     if let Some(event) = about {
         content["m.relates_to"] = json!({ "m.in_reply_to": { "event_id": event } });
     }

@@ -1,7 +1,10 @@
 //! Messages: `m.room.message` of text, notice and emote <-> `<body/>` (RFC 6121 section 5.2.3), with XEP-0245 `/me`.
 
 use minidom::Element;
-use ruma::events::room::message::{MessageType, RoomMessageEventContent};
+use ruma::events::{
+    Mentions,
+    room::message::{MessageType, RoomMessageEventContent},
+};
 use serde_json::value::RawValue;
 
 use super::{
@@ -50,13 +53,15 @@ pub fn from_xmpp(stanza: &mut Stanza) -> Option<Message> {
     })
 }
 
-/// The Matrix event of a message.
+/// The Matrix event of a message: plain text, which mentions nobody. Without `m.mentions` a homeserver would look for `@room` and
+/// for the owner's name in the body (Matrix specification, "User and room mentions").
 pub fn to_matrix(message: &Message) -> MatrixEvent {
-    let content = if message.emote {
+    let mut content = if message.emote {
         RoomMessageEventContent::emote_plain(&message.text)
     } else {
         RoomMessageEventContent::text_plain(&message.text)
     };
+    content.mentions = Some(Mentions::new());
     MatrixEvent { kind: "m.room.message".to_owned(), content: serde_json::to_string(&content).unwrap_or_default() }
 }
 
@@ -185,7 +190,7 @@ mod tests {
             stanza("<message xmlns='jabber:client' type='chat'><body>Art thou not Romeo?</body></message>");
         let message = from_xmpp(&mut stanza).unwrap();
         assert_eq!(message, Message { text: "Art thou not Romeo?".to_owned(), emote: false });
-        assert_eq!(to_matrix(&message).content, r#"{"msgtype":"m.text","body":"Art thou not Romeo?"}"#);
+        assert_eq!(to_matrix(&message).content, r#"{"msgtype":"m.text","body":"Art thou not Romeo?","m.mentions":{}}"#);
     }
 
     /// XEP-0245 section 3, examples 1 and 5.

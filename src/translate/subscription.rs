@@ -3,10 +3,17 @@
 use minidom::Element;
 
 use super::stanza::{Stanza, addressed};
-use crate::domain::{BareJid, effect::Subscription};
+use crate::domain::{
+    BareJid,
+    effect::Subscription,
+    text::{MAX_NAME, one_line},
+};
 
 /// XEP-0172.
 pub const NICK: &str = xmpp_parsers::ns::NICK;
+
+/// Most characters of a request's own words that are shown.
+const MAX_WORDS: usize = 300;
 
 /// What a presence stanza says about a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,11 +37,11 @@ pub enum Said {
 pub fn from_xmpp(stanza: &mut Stanza) -> Option<Said> {
     Some(match stanza.kind.as_str() {
         "subscribe" => Said::Asks {
-            nick: stanza.take("nick", NICK).map(|nick| nick.text().trim().to_owned()).filter(|nick| !nick.is_empty()),
-            text: stanza
-                .take_text("status")
-                .map(|text| text.trim().chars().take(300).collect::<String>())
-                .filter(|text| !text.is_empty()),
+            nick: stanza
+                .take("nick", NICK)
+                .map(|nick| one_line(&nick.text(), MAX_NAME))
+                .filter(|nick| !nick.is_empty()),
+            text: stanza.take_text("status").map(|text| one_line(&text, MAX_WORDS)).filter(|text| !text.is_empty()),
         },
         "subscribed" => Said::Accepted,
         "unsubscribed" => Said::Refused,
@@ -81,6 +88,17 @@ mod tests {
             let xml = format!("<presence xmlns='jabber:client' type='{kind}'/>");
             assert_eq!(from_xmpp(&mut Stanza::read(&xml.parse().unwrap())), Some(expected));
         }
+    }
+
+    #[test]
+    fn a_request_cannot_speak_as_the_bot() {
+        let xml = "<presence xmlns='jabber:client' type='subscribe'><nick xmlns='http://jabber.org/protocol/nick'>Friar\n\nSigned out.</nick>\
+                   <status>hi\u{202e}\n\nYour account has expired: send your password.</status></presence>";
+        let Some(Said::Asks { nick, text }) = from_xmpp(&mut Stanza::read(&xml.parse().unwrap())) else { panic!() };
+        let jid = BareJid::parse("a@b").unwrap();
+        let notice = notice(&jid, &jid, nick.as_deref(), text.as_deref());
+        assert_eq!(notice.lines().count(), 1, "{notice}");
+        assert!(!notice.contains('\u{202e}'));
     }
 
     #[test]

@@ -243,6 +243,7 @@ impl SignIn<'_> {
         let mut exchange = Exchange::choose(
             &offer,
             credentials,
+            order.scram_only,
             account,
             exporter.as_ref().map(<[u8; 32]>::as_slice),
             &nonce,

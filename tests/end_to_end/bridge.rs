@@ -54,7 +54,7 @@ impl Bridge {
         Self::start_with(name, networks, &json!({}))
     }
 
-    /// The same with further sections of the configuration.
+    /// The same with sections of the configuration replaced.
     pub fn start_with(name: &str, networks: &Value, sections: &Value) -> Self {
         let folder = ground::folder(name);
         let (port, synapse_port) = (Port::reserve(), Port::reserve());
@@ -70,8 +70,8 @@ impl Bridge {
             "portals": {"create": "contacts", "per_second": 20},
             "logging": {"level": "debug", "format": "text"},
         });
-        for (section, keys) in sections.as_object().into_iter().flatten() {
-            config[section] = keys.clone();
+        for (section, value) in sections.as_object().into_iter().flatten() {
+            config[section] = value.clone();
         }
         // JSON is YAML.
         fs::write(folder.join("config.yaml"), config.to_string()).expect("write the bridge's config");
@@ -124,6 +124,11 @@ impl Bridge {
     /// A new person on the homeserver.
     pub fn person(&self, stem: &str) -> Person {
         Person::login(&self.synapse.user(stem))
+    }
+
+    /// The id of its process, while it runs.
+    pub fn pid(&self) -> u32 {
+        self.process.lock().expect("no test panicked in here").as_ref().expect("it runs").id()
     }
 
     /// Where its files are.

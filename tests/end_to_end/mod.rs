@@ -10,6 +10,7 @@ mod bridge;
 mod certificates;
 mod clients;
 mod conversation;
+mod doors;
 mod durability;
 mod ground;
 mod hostile;

@@ -6,7 +6,11 @@
 mod about;
 mod doors;
 mod failure;
+mod floods;
+mod forged;
 mod history;
+mod newcomers;
+mod others;
 mod people;
 mod review;
 mod signing_in;

@@ -149,6 +149,7 @@ fn names_come_from_the_roster_then_the_vcard_and_photos_by_their_content() {
         stage.server_sends(&format!(
             "<presence from='juliet@capulet.lit/b'><x xmlns='vcard-temp:x:update'><photo>{hash}</photo></x></presence>"
         ));
+        stage.pass(10_000);
     }
     assert_eq!(asked(&stage), before + 2);
 }

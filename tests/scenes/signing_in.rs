@@ -184,3 +184,42 @@ fn commands_are_found_and_elsewhere_need_the_prefix() {
     stage.matrix(&management, OWNER, "m.room.encrypted", None, &json!({ "algorithm": "m.megolm.v1.aes-sha2" }));
     assert!(stage.last_word().contains("encrypted"));
 }
+
+/// Whoever took SCRAM away could also make a person type the password anew, by refusing the keys.
+#[test]
+fn a_sign_in_anew_is_not_weaker_than_the_one_before() {
+    use messenger_bridge::domain::{
+        credentials::{Credentials, ScramHash, ScramKeys},
+        stream::StreamEnd,
+    };
+    let mut stage = Stage::with(Stage::settings());
+    stage.keep = Some(Credentials::Scram(ScramKeys {
+        hash: ScramHash::Sha1,
+        salt: vec![1],
+        iterations: 4096,
+        client_key: vec![2; 20],
+        server_key: vec![3; 20],
+    }));
+    stage.sign_in("");
+    assert!(!stage.connects[0].scram_only, "nothing is known of the account yet");
+    let downgraded = || StreamEnd::Downgraded { host: "montague.lit".to_owned(), offered: "PLAIN".to_owned() };
+    stage.sign_ins.push_back(downgraded());
+    stage.cut(false);
+    assert!(
+        stage
+            .bot_said()
+            .iter()
+            .any(|said| said.contains("someone may be in between") && said.contains("I go on trying"))
+    );
+    stage.sign_ins.push_back(downgraded());
+    stage.command("login xmpp romeo@montague.lit secret");
+    assert!(stage.connects.last().unwrap().scram_only);
+    let word = stage.last_word();
+    assert!(word.contains("password was not sent") && word.contains("`logout`"), "{word}");
+    // Another person's login of the same account knows nothing of it.
+    let room = super::stage::room_for("management @paris:h.test");
+    stage.management("@paris:h.test");
+    let login = serde_json::json!({ "msgtype": "m.text", "body": "login xmpp romeo@montague.lit secret" });
+    stage.matrix(&room, "@paris:h.test", "m.room.message", None, &login);
+    assert!(!stage.connects.last().unwrap().scram_only);
+}

@@ -8,7 +8,7 @@ use messenger_bridge::{
     domain::{
         BareJid, Input, LoginId, Now, Output, StreamId, Ticket, Timestamp,
         capability::{MESSENGER, XMPP},
-        credentials::{Secret, Tokens},
+        credentials::{Credentials, Secret, Tokens},
         input::{Answer, Cause, EphemeralEvent, Failure, Outcome, Receipt, RoomEvent, RoomPage},
         output::{Ask, Ephemeral, MatrixCall},
         stream::{ConnectOrder, Management, StreamEnd, StreamOrder, StreamReport, StreamUp},
@@ -63,6 +63,8 @@ pub struct Stage {
     pub acknowledged: Option<u32>,
     /// The answers of the XMPP server, by a word of the question: the children of the `result`.
     pub answers: HashMap<&'static str, String>,
+    /// Questions of these namespaces stay without an answer.
+    pub silent: Vec<&'static str>,
     /// The archive: (contact or "", messages as (id, stamp, xml)).
     pub archive: Vec<(String, String, String)>,
     /// What the server kept, sent after the next initial presence.
@@ -81,6 +83,8 @@ pub struct Stage {
     pub oauth: VecDeque<Answer>,
     pub account: &'static str,
     pub stream: Option<StreamId>,
+    /// What the server lets be kept in place of the password.
+    pub keep: Option<Credentials>,
     backend: MemoryBackend,
     settings: Settings,
     next: u64,
@@ -102,6 +106,7 @@ impl Stage {
             ]),
             rooms_for_contacts: true,
             room_pause: 500,
+            strangers: messenger_bridge::bridge::Strangers::Room,
             history_initial: 50,
             history_catch_up: 500,
             warn_after: 30_000,
@@ -132,6 +137,7 @@ impl Stage {
             pages: VecDeque::new(),
             acknowledged: None,
             answers: HashMap::new(),
+            silent: Vec::new(),
             archive: Vec::new(),
             offline: Vec::new(),
             managed: true,
@@ -143,6 +149,7 @@ impl Stage {
             oauth: VecDeque::new(),
             account: "romeo@montague.lit",
             stream: None,
+            keep: None,
             backend,
             settings,
             next: 0,
@@ -354,7 +361,7 @@ impl Stage {
             management: self.managed.then(|| Management { id: Some("sm".to_owned()), location: None }),
             max_bytes: None,
             roster_versioning: false,
-            keep: None,
+            keep: self.keep.clone(),
             mechanism: "SCRAM-SHA-1".to_owned(),
         }
     }
@@ -365,6 +372,9 @@ impl Stage {
             return Vec::new();
         };
         let Some(payload) = stanza.children().next().filter(|_| stanza.name() == "iq") else { return Vec::new() };
+        if self.silent.iter().any(|silent| payload.ns() == **silent) {
+            return Vec::new();
+        }
         let to = stanza.attr("to").unwrap_or_default();
         let from = if to.is_empty() { String::new() } else { format!(" from='{to}'") };
         let result = |inner: &str| xml(&format!("<iq type='result' id='{id}'{from}>{inner}</iq>"));
@@ -445,6 +455,18 @@ impl Stage {
     // ---- what the person does
 
     pub fn matrix(&mut self, room: &RoomId, sender: &str, kind: &str, state_key: Option<&str>, content: &Value) {
+        self.raw_event(room, sender, kind, state_key, serde_json::value::to_raw_value(content).unwrap());
+    }
+
+    /// The same with content that need not be a value.
+    pub fn raw_event(
+        &mut self,
+        room: &RoomId,
+        sender: &str,
+        kind: &str,
+        state_key: Option<&str>,
+        content: Box<serde_json::value::RawValue>,
+    ) {
         self.next += 1;
         self.contents.insert(format!("$p{}", self.next), content.to_string());
         let event = RoomEvent {
@@ -454,8 +476,8 @@ impl Stage {
             kind: kind.to_owned(),
             state_key: state_key.map(str::to_owned),
             at: self.now.wall,
-            content: serde_json::value::to_raw_value(content).unwrap(),
-            redacts: content["redacts"].as_str().map(|id| ruma::EventId::parse(id).unwrap()),
+            redacts: redacts_of(&content),
+            content,
         };
         self.transaction(vec![event], Vec::new());
     }
@@ -632,4 +654,9 @@ pub fn xml(text: &str) -> Element {
     text.replacen(name, &format!("{name} xmlns='jabber:client'"), 1)
         .parse()
         .unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn redacts_of(content: &serde_json::value::RawValue) -> Option<ruma::OwnedEventId> {
+    let content: Value = serde_json::from_str(content.get()).ok()?;
+    ruma::EventId::parse(content["redacts"].as_str()?).ok()
 }

@@ -470,3 +470,22 @@ async fn a_room_is_read_backwards_page_by_page_as_the_bot() {
     asked.answer(403, r#"{"errcode":"M_FORBIDDEN","error":"not in the room"}"#);
     assert!(matches!(reading.await.unwrap(), Err(Failure::Permanent(_))));
 }
+
+/// No answer is unpacked: what says that it is packed is no Matrix answer, and a redirect is not followed with our token.
+#[tokio::test]
+async fn packed_answers_are_not_unpacked_and_redirects_not_followed() {
+    let mut homeserver = Homeserver::start().await;
+    let mut trap = Homeserver::start().await;
+    let client = homeserver.client();
+    let asking = tokio::spawn(async move { client.whoami().await });
+    let asked = homeserver.next().await;
+    assert_eq!(asked.accept_encoding, "", "we ask for no encoding");
+    asked.answer_with(200, &[("content-encoding", "gzip")], "\u{1f}packed");
+    assert!(asking.await.unwrap().unwrap_err().is_transient());
+    let client = homeserver.client();
+    let asking = tokio::spawn(async move { client.whoami().await });
+    let place = format!("{}/elsewhere", trap.url);
+    homeserver.next().await.answer_with(307, &[("location", &place)], "");
+    assert!(asking.await.unwrap().is_err());
+    assert!(trap.is_quiet());
+}

@@ -166,6 +166,42 @@ async fn bodies_that_are_no_transaction_are_refused_and_odd_ones_are_not() {
     assert_eq!(bridge.push(&"1".repeat(300), "{}").await.unwrap().0, 400);
 }
 
+/// The stack of whoever follows nested JSON ends some time; the parser's own bound comes before.
+#[tokio::test]
+async fn json_nested_without_end_costs_no_more_than_its_event() {
+    let mut bridge = Bridge::start().await;
+    let plain = r#"{"type":"m.room.message","event_id":"$after","sender":"@a:h","room_id":"!a:h","origin_server_ts":1,"content":{"body":"x"}}"#;
+    let depth = 1_000_000;
+    let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    // The whole body, the list, and one event's content.
+    let (status, _) = bridge.push("1", nested.clone()).await.unwrap();
+    assert_eq!(status, 400);
+    for (txn, event) in [("2", nested.clone()), ("3", format!(r#"{{"type":"m.room.message","content":{nested}}}"#))] {
+        let answer = bridge.push(txn, format!(r#"{{"events":[{event},{plain}]}}"#));
+        tokio::select! {
+            Some(Input::Transaction { ticket, events, .. }) = bridge.engine.recv() => {
+                assert!(events.iter().any(|event| event.id.as_str() == "$after"), "the next event is there");
+                bridge.service.tickets.answer(ticket);
+                assert_eq!(answer.await.unwrap().0, 200);
+            }
+        }
+    }
+}
+
+/// Bodies are taken as they come: nothing is unpacked, so nothing can burst.
+#[tokio::test]
+async fn a_packed_transaction_is_no_json() {
+    let bridge = Bridge::start().await;
+    let request = bridge
+        .http
+        .put(format!("{}/_matrix/app/v1/transactions/1", bridge.url))
+        .bearer_auth("hs-token")
+        .header("content-encoding", "gzip")
+        .body(vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 400);
+}
+
 #[tokio::test]
 async fn without_an_engine_the_homeserver_is_told_to_come_again() {
     let mut bridge = Bridge::start().await;

@@ -29,6 +29,7 @@ pub struct Asked {
     pub query: Vec<(String, String)>,
     pub token: String,
     pub content_type: String,
+    pub accept_encoding: String,
     pub body: Vec<u8>,
     answer: oneshot::Sender<Response<Body>>,
 }
@@ -120,12 +121,13 @@ async fn take(State(tell): State<mpsc::Sender<Asked>>, request: Request) -> Resp
     let (parts, body) = request.into_parts();
     let header =
         |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
-    let (token, content_type) = (header("authorization"), header("content-type"));
+    let (token, content_type, accept_encoding) =
+        (header("authorization"), header("content-type"), header("accept-encoding"));
     let query = url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
     let body = axum::body::to_bytes(body, 1 << 24).await.unwrap().to_vec();
     let (answer, answered) = oneshot::channel();
     let (method, path) = (parts.method.to_string(), parts.uri.path().to_owned());
-    let asked = Asked { method, path, query, token, content_type, body, answer };
+    let asked = Asked { method, path, query, token, content_type, accept_encoding, body, answer };
     if tell.send(asked).await.is_err() {
         return Response::builder().status(503).body(Body::empty()).unwrap();
     }

@@ -26,6 +26,8 @@ pub const NS_SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
 const NS_CHANNEL_BINDING: &str = "urn:xmpp:sasl-cb:0";
 /// The channel binding that we speak (RFC 9266).
 pub const TLS_EXPORTER: &str = "tls-exporter";
+/// Most mechanisms, and most channel bindings, that are read of an offer.
+const MAX_OFFERED: usize = 256;
 /// The longest name of a condition or mechanism that is passed on.
 const MAX_SHOWN: usize = 64;
 
@@ -48,10 +50,11 @@ impl Offer {
                 .filter(|child| child.name() == "mechanism")
                 .map(|child| child.text().trim().to_owned())
                 .filter(|name| !name.is_empty())
-                .take(32)
+                .take(MAX_OFFERED)
                 .collect(),
-            bindings: bindings
-                .map(|all| all.children().filter_map(|child| child.attr("type")).take(32).map(str::to_owned).collect()),
+            bindings: bindings.map(|all| {
+                all.children().filter_map(|child| child.attr("type")).take(MAX_OFFERED).map(str::to_owned).collect()
+            }),
         }
     }
 
@@ -65,6 +68,19 @@ impl Offer {
 
     fn any_plus(&self) -> bool {
         self.mechanisms.iter().any(|offered| offered.starts_with("SCRAM-") && offered.ends_with("-PLUS"))
+    }
+
+    /// All that is offered, as XEP-0474 section 4.1 hashes it: sorted by bytes, so that server and client write the same.
+    fn canonical(&self) -> String {
+        let joined = |names: &[String]| {
+            let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+            names.sort_unstable();
+            names.join("\u{1e}")
+        };
+        match &self.bindings {
+            Some(bindings) => format!("{}\u{1f}{}", joined(&self.mechanisms), joined(bindings)),
+            None => joined(&self.mechanisms),
+        }
     }
 
     /// The names, for a person.
@@ -104,10 +120,11 @@ enum Mechanism {
 
 impl Exchange {
     /// Chooses by strength and by what the login holds. `exporter` is the channel binding data of the connection
-    /// (RFC 9266), where it has any; `nonce` is fresh.
+    /// (RFC 9266), where it has any; `nonce` is fresh. `scram_only`: what shows the password is not chosen.
     pub fn choose(
         offer: &Offer,
         credentials: &Credentials,
+        scram_only: bool,
         account: Option<&BareJid>,
         exporter: Option<&[u8]>,
         nonce: &str,
@@ -130,14 +147,21 @@ impl Exchange {
                         (Some(_), false) if !offer.any_plus() => scram::Binding::NotOffered,
                         _ => scram::Binding::NotSupported,
                     };
-                    let scram = Scram::new(hash, user, credentials.clone(), binding, nonce, host);
+                    let scram =
+                        Scram::new(hash, user, credentials.clone(), binding, nonce, host).guarding(offer.canonical());
                     let initial = Initial::Bytes(Secret::new(scram.first()));
                     return Ok(Self { name, initial, mechanism: Mechanism::Scram(Box::new(scram)) });
                 }
+                let plain_only = !offer.any_scram() && offer.has("PLAIN");
                 match credentials {
+                    Credentials::Scram(_) | Credentials::Password(_)
+                        if plain_only && (scram_only || matches!(credentials, Credentials::Scram(_))) =>
+                    {
+                        Err(StreamEnd::Downgraded { host: host.to_owned(), offered: offer.shown() })
+                    }
                     // The password is gone and the keys do not fit what is offered now.
-                    Credentials::Scram(_) if offer.any_scram() || offer.has("PLAIN") => Err(StreamEnd::KeysOutdated),
-                    Credentials::Password(password) if !offer.any_scram() && offer.has("PLAIN") => {
+                    Credentials::Scram(_) if offer.any_scram() => Err(StreamEnd::KeysOutdated),
+                    Credentials::Password(password) if plain_only => {
                         one_step("PLAIN", Initial::Bytes(plain::initial(user, password)))
                     }
                     _ => Err(misfit()),
@@ -260,7 +284,15 @@ mod tests {
 
     fn choose(names: &[&str], credentials: &Credentials, exporter: bool) -> Result<Exchange, StreamEnd> {
         let account = BareJid::parse("user@h").unwrap();
-        Exchange::choose(&offer(names), credentials, Some(&account), exporter.then_some(&[1; 32][..]), "nonce", "h")
+        Exchange::choose(
+            &offer(names),
+            credentials,
+            false,
+            Some(&account),
+            exporter.then_some(&[1; 32][..]),
+            "nonce",
+            "h",
+        )
     }
 
     fn name(names: &[&str], credentials: &Credentials, exporter: bool) -> String {
@@ -305,7 +337,37 @@ mod tests {
         let keys = Credentials::Scram(keys);
         assert_eq!(name(&["SCRAM-SHA-1", "SCRAM-SHA-256"], &keys, false), "SCRAM-SHA-1");
         assert_eq!(name(&["SCRAM-SHA-256"], &keys, false), "KeysOutdated");
-        assert_eq!(name(&["PLAIN"], &keys, false), "KeysOutdated");
+    }
+
+    #[test]
+    fn once_scram_was_used_nothing_that_shows_the_password_is_chosen() {
+        let keys =
+            ScramKeys { hash: ScramHash::Sha1, salt: vec![], iterations: 1, client_key: vec![], server_key: vec![] };
+        let sentence = |credentials: &Credentials, names: &[&str], scram_only| {
+            let account = BareJid::parse("user@h").unwrap();
+            let offer = offer(names);
+            Exchange::choose(&offer, credentials, scram_only, Some(&account), None, "nonce", "h")
+                .map_or_else(|end| end.to_string(), |exchange| exchange.name().to_owned())
+        };
+        let refused = "h no longer offers the safe way to sign in that it had before (it offers PLAIN): someone may be \
+                       in between, so the password was not sent";
+        let password = Credentials::Password(Secret::new("pencil"));
+        assert_eq!(sentence(&Credentials::Scram(keys), &["PLAIN"], false), refused);
+        assert_eq!(sentence(&password, &["PLAIN"], true), refused, "a password typed anew is not shown either");
+        assert_eq!(sentence(&password, &["PLAIN", "SCRAM-SHA-1"], true), "SCRAM-SHA-1");
+        assert_eq!(sentence(&password, &["PLAIN"], false), "PLAIN", "the first sign-in knows no better");
+    }
+
+    /// XEP-0474 section 4.3, the text that the example's hash is made of.
+    #[test]
+    fn an_offer_is_written_as_the_server_hashes_it() {
+        let xml = format!(
+            "<features xmlns='u'><mechanisms xmlns='{NS_SASL}'><mechanism>SCRAM-SHA-1-PLUS</mechanism><mechanism>SCRAM-SHA-1\
+             </mechanism></mechanisms><sasl-channel-binding xmlns='{NS_CHANNEL_BINDING}'><channel-binding \
+             type='tls-server-end-point'/><channel-binding type='tls-exporter'/></sasl-channel-binding></features>"
+        );
+        let canonical = Offer::read(&xml.parse().unwrap()).canonical();
+        assert_eq!(canonical, "SCRAM-SHA-1\u{1e}SCRAM-SHA-1-PLUS\u{1f}tls-exporter\u{1e}tls-server-end-point");
     }
 
     #[test]
@@ -320,7 +382,7 @@ mod tests {
         let oauth = Credentials::OAuth(Tokens { access, refresh: None, expires_at: None });
         let messenger = auth(&["X-MESSENGER-OAUTH2 "], &oauth);
         assert_eq!((messenger.text().as_str(), messenger.attr("mechanism")), ("EwA+b/c=", Some("X-MESSENGER-OAUTH2")));
-        let exchange = Exchange::choose(&offer(&["X-MESSENGER-OAUTH2"]), &oauth, None, None, "n", "h");
+        let exchange = Exchange::choose(&offer(&["X-MESSENGER-OAUTH2"]), &oauth, false, None, None, "n", "h");
         assert!(exchange.is_ok(), "the token says who one is");
     }
 

@@ -39,6 +39,8 @@ pub struct Scram {
     nonce: String,
     first_bare: String,
     host: String,
+    /// What the server offered, as it came (XEP-0474 section 4.1).
+    offered: Option<String>,
     step: Step,
 }
 
@@ -75,7 +77,15 @@ impl Scram {
         let user = prepared(user).replace('=', "=3D").replace(',', "=2C");
         let first_bare = format!("n={user},r={nonce}");
         let (nonce, host) = (nonce.to_owned(), host.to_owned());
-        Self { hash, credentials, gs2, binding, nonce, first_bare, host, step: Step::First }
+        Self { hash, credentials, gs2, binding, nonce, first_bare, host, offered: None, step: Step::First }
+    }
+
+    /// Where the server tells the hash of what it offered, `offered` must be what it hashed (XEP-0474): so nobody in between
+    /// can have taken the stronger mechanisms away.
+    #[must_use]
+    pub fn guarding(mut self, offered: String) -> Self {
+        self.offered = Some(offered);
+        self
     }
 
     /// `client-first-message`.
@@ -123,6 +133,11 @@ impl Scram {
         }
         if iterations > MAX_ITERATIONS {
             return Err(StreamEnd::Refused(Refusal::Other("too many SCRAM iterations are asked for".to_owned())));
+        }
+        if let (Some(told), Some(offered)) = (parts.find_map(|part| part.strip_prefix("h=")), &self.offered)
+            && told != STANDARD.encode(digest(self.hash, offered.as_bytes()))
+        {
+            return Err(StreamEnd::Tampered { host: self.host.clone() });
         }
         let keys = self.keys(salt, iterations).await?;
         let channel = STANDARD.encode([self.gs2.as_bytes(), &self.binding].concat());
@@ -223,6 +238,23 @@ mod tests {
     const SHA1_NONCE: &str = "fyko+d2lbbFgONRv9qkxdawL";
     const SHA1_FIRST: &str = "r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096";
     const SHA1_FINAL: &str = "v=rmF9pqV8S7suAoZWja4dJRkFsKQ=";
+
+    /// XEP-0474 section 4.3: the example's hash, and the same with a mechanism taken away.
+    #[tokio::test]
+    async fn an_offer_that_was_changed_on_the_way_ends_the_sign_in_before_the_proof() {
+        let first = "r=12C4CD5C-E38E-4A98-8F6D-15C38F51CCC6a09117a6-ac50-4f2f-93f1-93799c2bddf6,s=QSXCR+Q6sek8bf92,i=4096,\
+                     h=G6k/rBLDqgOhRRaCuuatSDFkJ08=";
+        let nonce = "12C4CD5C-E38E-4A98-8F6D-15C38F51CCC6";
+        let whole = "SCRAM-SHA-1\u{1e}SCRAM-SHA-1-PLUS\u{1f}tls-exporter\u{1e}tls-server-end-point";
+        let mut honest = scram(ScramHash::Sha1, pencil(), nonce).guarding(whole.to_owned());
+        assert!(honest.challenge(first.as_bytes()).await.is_ok());
+        for changed in ["SCRAM-SHA-1\u{1f}tls-exporter\u{1e}tls-server-end-point", "SCRAM-SHA-1\u{1e}SCRAM-SHA-1-PLUS"]
+        {
+            let mut scram = scram(ScramHash::Sha1, pencil(), nonce).guarding(changed.to_owned());
+            let end = scram.challenge(first.as_bytes()).await.unwrap_err();
+            assert_eq!(end, StreamEnd::Tampered { host: "h".to_owned() });
+        }
+    }
 
     /// RFC 5802 section 5.
     #[tokio::test]

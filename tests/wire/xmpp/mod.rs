@@ -1,6 +1,7 @@
 //! The XMPP shell against a scripted server: each test plays the server's part line by line.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod bombs;
 mod live;
 mod oauth;
 mod refusals;
@@ -254,6 +255,7 @@ fn order(credentials: Credentials) -> ConnectOrder {
         domain: DOMAIN.to_owned(),
         resource: "bridge".to_owned(),
         credentials,
+        scram_only: false,
         resume: None,
         delay: 0,
     }

@@ -120,3 +120,27 @@ async fn a_network_without_a_provider_says_so() {
     let answer = xmpp.answer(Ask::BeginOAuth { network: "net".to_owned() }).await;
     assert!(matches!(answer, Answer::OAuthFailed { refused: true, .. }));
 }
+
+/// A token endpoint that sends us elsewhere, to this machine's own services or the cloud's: nobody is asked there, and the code
+/// and the secret stay with the endpoint that the operator named.
+#[tokio::test]
+async fn a_redirected_token_request_is_not_followed() {
+    let trap = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = trap.local_addr().unwrap();
+    for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
+        let answer = format!("HTTP/1.1 {status}\r\nLocation: http://{place}/token\r\nContent-Length: 0\r\n\r\n");
+        let (answer, _) = ask(&answer, true).await;
+        assert!(matches!(answer, Answer::OAuthFailed { refused: false, .. }), "{answer:?}");
+    }
+    let came = timeout(Duration::from_millis(200), trap.accept()).await;
+    assert!(came.is_err(), "someone came: {came:?}");
+}
+
+/// No encoding is undone: what is packed counts as it came, and is then no answer.
+#[tokio::test]
+async fn a_packed_answer_is_not_unpacked() {
+    // 10 MB of zeros in a few bytes would be {"access_token": …} to whoever unpacked it.
+    let answer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 10\r\n\r\n\u{1f}packed...";
+    let (answer, _) = ask(answer, false).await;
+    assert!(matches!(answer, Answer::OAuthFailed { refused: false, .. }), "{answer:?}");
+}

@@ -1,7 +1,12 @@
 //! Every way in which there is no session: one connection, and a sentence that names the cause.
 
-use messenger_bridge::domain::stream::Refusal;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use messenger_bridge::domain::{
+    credentials::{ScramHash, ScramKeys},
+    stream::Refusal,
+};
 use rcgen::date_time_ymd;
+use sha1::Digest as _;
 
 use super::*;
 
@@ -113,6 +118,53 @@ async fn each_refusal_ends_it_after_one_attempt() {
         assert_eq!(client.down().await, StreamEnd::Refused(refusal));
         assert!(!peer.rest().await.contains("<auth"), "no weaker mechanism");
     }
+}
+
+#[tokio::test]
+async fn scram_taken_away_from_a_login_that_had_it_ends_it_without_the_password() {
+    let keys = ScramKeys {
+        hash: ScramHash::Sha256,
+        salt: b"salt".to_vec(),
+        iterations: 4096,
+        client_key: vec![1; 32],
+        server_key: vec![2; 32],
+    };
+    for (credentials, scram_only) in [(Credentials::Scram(keys), false), (password(), true)] {
+        let server = Server::new().await;
+        let mut client = Client::start(server.settings(), ConnectOrder { scram_only, ..order(credentials) });
+        let mut peer = server.accept_tls().await;
+        peer.open(&mechanisms(&["PLAIN", "LOGIN"])).await;
+        let end = client.down().await;
+        assert_eq!(
+            end.to_string(),
+            "capulet.lit no longer offers the safe way to sign in that it had before (it offers PLAIN, LOGIN): someone may be in \
+             between, so the password was not sent"
+        );
+        assert!(!peer.rest().await.contains("<auth"));
+    }
+}
+
+/// XEP-0474: the server tells within SCRAM what it offered, and whoever is in between cannot change that unnoticed.
+#[tokio::test]
+async fn an_offer_that_was_changed_on_the_way_gets_no_proof() {
+    let server = Server::new().await;
+    let mut client = Client::start(server.settings(), order(password()));
+    let mut peer = server.accept_tls().await;
+    peer.open(&mechanisms(&["SCRAM-SHA-1"])).await;
+    let auth = peer.until("</auth>").await;
+    let first = auth.split('>').nth(1).unwrap().split('<').next().unwrap();
+    let first = String::from_utf8(STANDARD.decode(first).unwrap()).unwrap();
+    let nonce = first.split("r=").nth(1).unwrap();
+    // The hash of what the server itself offered: SCRAM-SHA-256 too.
+    let hash = STANDARD.encode(sha1::Sha1::digest("SCRAM-SHA-1\u{1e}SCRAM-SHA-256"));
+    let challenge = STANDARD.encode(format!("r={nonce}more,s=c2FsdA==,i=4096,h={hash}"));
+    peer.send(&format!("<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{challenge}</challenge>")).await;
+    let end = client.down().await;
+    assert_eq!(
+        end.to_string(),
+        "what capulet.lit offers for signing in was changed on the way: the connection is not safe"
+    );
+    assert!(!peer.rest().await.contains("<response"));
 }
 
 #[tokio::test]
