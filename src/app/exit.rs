@@ -26,6 +26,8 @@ pub enum Exit {
     StoreUpgrade,
     /// The homeserver cannot be reached.
     HomeserverUnreachable,
+    /// Another process has the store.
+    StoreInUse,
     /// The homeserver takes our token for that of somebody else.
     WhoamiMismatch,
     /// The homeserver does not know our token: the registration is not installed, or another one is.
@@ -52,7 +54,7 @@ pub enum Exit {
 
 impl Exit {
     /// Every cause, by its code.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Success,
         Self::CheckFailed,
         Self::Usage,
@@ -72,6 +74,7 @@ impl Exit {
         Self::RegistrationInvalid,
         Self::StoreKey,
         Self::StoreTransfer,
+        Self::StoreInUse,
         Self::ShutdownTimedOut,
         Self::Internal,
     ];
@@ -98,6 +101,7 @@ impl Exit {
             Self::RegistrationInvalid => 25,
             Self::StoreKey => 26,
             Self::StoreTransfer => 27,
+            Self::StoreInUse => 28,
             Self::ShutdownTimedOut => 31,
             Self::Internal => 40,
         }
@@ -125,6 +129,7 @@ impl Exit {
             Self::RegistrationInvalid => "the registration is wrong, or does not fit the configuration",
             Self::StoreKey => "the store's key cannot be read or made, or does not fit",
             Self::StoreTransfer => "store export, import or verify failed",
+            Self::StoreInUse => "another process has the store open",
             Self::ShutdownTimedOut => "shutting down took more than 10 s",
             Self::Internal => "a fault of the program itself",
         }

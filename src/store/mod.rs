@@ -18,6 +18,7 @@ pub mod login;
 pub mod management;
 pub mod memory;
 pub mod meta;
+pub mod migrate;
 pub mod overlay;
 pub mod portal;
 pub mod presence;
@@ -47,18 +48,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the tables over a backend. `seal` keeps credentials; `entropy` becomes the store's instance id if it is new.
+    /// Opens the tables over a backend, brought to this program's schema. What that writes is pending until the first commit. `seal` keeps credentials; `entropy` becomes the store's instance id if it is new.
     pub fn open(backend: Box<dyn Backend>, seal: Seal, entropy: u64) -> Result<Self, StoreError> {
         let mut overlay = Overlay::new(backend);
-        if backend::known_schema_version(overlay.backend(), SCHEMA)?.is_none() {
-            let mut first = Batch::new();
-            backend::put_schema_version(&mut first, SCHEMA);
-            for (key, fate) in &first {
-                if let Some(value) = fate {
-                    overlay.put(key.clone(), value.clone());
-                }
-            }
-        }
+        migrate::bring_up(&mut overlay, &migrate::steps(), SCHEMA)?;
         seal.check(&mut overlay)?;
         let mut store = Self { overlay, seal };
         store.begin(entropy)?;
