@@ -6,6 +6,7 @@ use clap::Parser;
 use messenger_bridge::app::{
     check::check,
     cli::{Cli, Handlers, dispatch},
+    recover::recover,
     run::run,
     store::store,
 };
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
     let handlers = Handlers {
         run: |config, registration| run(&config, &registration),
         check: |files: &_| check(files),
+        recover: |config, registration| recover(&config, &registration),
         store: |config, action| store(&config, &action),
     };
     dispatch(Cli::parse(), handlers).into()

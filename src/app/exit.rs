@@ -28,6 +28,8 @@ pub enum Exit {
     HomeserverUnreachable,
     /// Another process has the store.
     StoreInUse,
+    /// The store is empty, and the bot is in rooms of an earlier one.
+    StoreUnrecovered,
     /// The homeserver takes our token for that of somebody else.
     WhoamiMismatch,
     /// The homeserver does not know our token: the registration is not installed, or another one is.
@@ -54,7 +56,7 @@ pub enum Exit {
 
 impl Exit {
     /// Every cause, by its code.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Success,
         Self::CheckFailed,
         Self::Usage,
@@ -75,6 +77,7 @@ impl Exit {
         Self::StoreKey,
         Self::StoreTransfer,
         Self::StoreInUse,
+        Self::StoreUnrecovered,
         Self::ShutdownTimedOut,
         Self::Internal,
     ];
@@ -102,6 +105,7 @@ impl Exit {
             Self::StoreKey => 26,
             Self::StoreTransfer => 27,
             Self::StoreInUse => 28,
+            Self::StoreUnrecovered => 29,
             Self::ShutdownTimedOut => 31,
             Self::Internal => 40,
         }
@@ -130,6 +134,7 @@ impl Exit {
             Self::StoreKey => "the store's key cannot be read or made, or does not fit",
             Self::StoreTransfer => "store export, import or verify failed",
             Self::StoreInUse => "another process has the store open",
+            Self::StoreUnrecovered => "the store is empty beside old rooms: `recover` first",
             Self::ShutdownTimedOut => "shutting down took more than 10 s",
             Self::Internal => "a fault of the program itself",
         }

@@ -6,6 +6,7 @@ pub mod driver;
 pub mod exit;
 pub mod health;
 pub mod logging;
+pub mod recover;
 pub mod run;
 pub mod settings;
 pub mod store;

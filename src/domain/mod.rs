@@ -11,6 +11,7 @@ pub mod id;
 pub mod input;
 pub mod output;
 pub mod stream;
+pub mod survey;
 pub mod time;
 
 pub use address::{Address, BareJid};

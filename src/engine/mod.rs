@@ -10,6 +10,7 @@ mod iq;
 mod matrix;
 mod pay;
 mod people;
+pub mod recovery;
 mod session;
 mod signin;
 mod upkeep;

@@ -287,6 +287,12 @@ impl Engine {
             }
         }
         let theirs = theirs(archived.is_some());
+        if !seen && self.was_in_recovered_room(contact, own, &message.text, at, source)? {
+            for name in [&archived, &theirs].into_iter().flatten() {
+                self.bridge.store.bind(contact, name, None)?;
+            }
+            return self.advance_archive(&contact.login, source, archive_id.as_deref());
+        }
         if seen || seen_before || self.is_in_recent_archive(contact, own, &message.text, at, source, waited)? {
             if let Some(name) = &archived {
                 self.bridge.store.bind(contact, name, None)?;
@@ -463,9 +469,14 @@ impl Engine {
                 known.remove(place);
                 continue;
             }
-            self.remember_said(contact, item.own, &item.message.text, item.at, Source::Archive)?;
-            self.show_message(contact, item.own, &item.message, Some(item.at), Vec::new())?;
+            let (own, at) = (item.own, item.at);
+            let there = self.was_in_recovered_room(contact, own, &item.message.text, at, Source::Archive)?;
+            self.remember_said(contact, own, &item.message.text, at, Source::Archive)?;
+            if !there {
+                self.show_message(contact, own, &item.message, Some(at), Vec::new())?;
+            }
         }
+        self.bridge.store.erase_recovered(contact);
         self.release_held(&contact.login)
     }
 

@@ -9,6 +9,7 @@ pub mod presence;
 pub mod presence_task;
 pub mod sender;
 pub mod start;
+pub mod survey;
 pub mod tickets;
 pub mod transaction;
 pub mod typing;

@@ -99,7 +99,8 @@ struct WireEvent<'a> {
     redacts: Option<Value>,
 }
 
-fn event(raw: &RawValue) -> Option<RoomEvent> {
+/// Reads a room event; `None` where it is not one.
+pub(super) fn event(raw: &RawValue) -> Option<RoomEvent> {
     let wire: WireEvent<'_> = serde_json::from_str(raw.get()).ok()?;
     if !wire.content.get().starts_with('{') {
         return None;

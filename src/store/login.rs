@@ -87,6 +87,7 @@ impl Store {
         for table in [Table::Contact, Table::Portal, Table::Presence, Table::Session, Table::Unconfirmed, Table::Held] {
             self.erase_all(&Key::of(table).login(id).done())?;
         }
+        self.erase_all_recovered(id)?;
         self.erase_bindings(id)
     }
 }

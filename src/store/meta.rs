@@ -6,7 +6,7 @@ use super::{
     Store, StoreError,
     key::{Key, Table},
 };
-use crate::domain::{DebtId, StreamId};
+use crate::domain::{DebtId, StreamId, Timestamp};
 
 /// Numbers that make ids unique for the life of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,20 +17,21 @@ pub(super) struct Counters {
     next_row: u64,
 }
 
-fn key() -> Vec<u8> {
+/// Where the counters are.
+pub(super) fn counters_key() -> Vec<u8> {
     Key::of(Table::Meta).text("counters").done()
 }
 
 impl Store {
     pub(super) fn begin(&mut self, entropy: u64) -> Result<(), StoreError> {
-        if self.row::<Counters>(&key())?.is_none() {
-            self.write(key(), &Counters { instance: entropy, next_debt: 1, next_stream: 1, next_row: 1 })?;
+        if self.row::<Counters>(&counters_key())?.is_none() {
+            self.write(counters_key(), &Counters { instance: entropy, next_debt: 1, next_stream: 1, next_row: 1 })?;
         }
         Ok(())
     }
 
     fn counters(&self) -> Result<Counters, StoreError> {
-        self.row(&key())?.ok_or_else(|| StoreError::corrupt("the counters are missing"))
+        self.row(&counters_key())?.ok_or_else(|| StoreError::corrupt("the counters are missing"))
     }
 
     /// Sixteen hex digits that tell this store from any other: part of every id that leaves the bridge, so that a store
@@ -39,12 +40,18 @@ impl Store {
         Ok(format!("{:016x}", self.counters()?.instance))
     }
 
+    /// When the mapping was last rebuilt from the homeserver: from then on the store is no longer blank, whatever was found.
+    pub fn note_recovery(&mut self, at: Timestamp) -> Result<(), StoreError> {
+        let at = u64::try_from(at.0).unwrap_or_default();
+        self.write(Key::of(Table::Meta).text("recovery").done(), &at)
+    }
+
     /// A debt id that was never used.
     pub fn take_debt_id(&mut self) -> Result<DebtId, StoreError> {
         let mut counters = self.counters()?;
         let id = DebtId(counters.next_debt);
         counters.next_debt += 1;
-        self.write(key(), &counters)?;
+        self.write(counters_key(), &counters)?;
         Ok(id)
     }
 
@@ -53,7 +60,7 @@ impl Store {
         let mut counters = self.counters()?;
         let id = StreamId(counters.next_stream);
         counters.next_stream += 1;
-        self.write(key(), &counters)?;
+        self.write(counters_key(), &counters)?;
         Ok(id)
     }
 
@@ -62,14 +69,14 @@ impl Store {
         let mut counters = self.counters()?;
         let number = counters.next_row;
         counters.next_row += 1;
-        self.write(key(), &counters)?;
+        self.write(counters_key(), &counters)?;
         Ok(number)
     }
 }
 
 /// Can this record be read?
 pub(super) fn readable(key: &[u8], value: &[u8]) -> Result<(), String> {
-    let read = if key == self::key() {
+    let read = if key == counters_key() {
         super::decode::<Counters>(key, value).map(drop)
     } else {
         super::decode::<u64>(key, value).map(drop)

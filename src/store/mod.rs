@@ -23,6 +23,7 @@ pub mod overlay;
 pub mod portal;
 pub mod presence;
 mod record;
+pub mod recovered;
 pub mod seal;
 pub mod session;
 pub mod sled;
@@ -61,6 +62,13 @@ impl Store {
     /// Makes all that was written durable, as one batch. After an error the writes are still pending.
     pub fn commit(&mut self) -> Result<(), StoreError> {
         self.overlay.commit()
+    }
+
+    /// Nothing was ever written but what every new store holds.
+    pub fn is_blank(&self) -> Result<bool, StoreError> {
+        let own = |key: &[u8]| key.starts_with(b"\0") || key == meta::counters_key();
+        // One more than every store has: schema version, key check, counters.
+        Ok(self.overlay.scan(b"", None, 4)?.iter().all(|(key, _)| own(key)))
     }
 
     /// Is anything waiting for [`Store::commit`]?
@@ -171,6 +179,7 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         verify::Table { name: "meta", prefix: &[key::Table::Meta as u8], decode: &meta::readable },
         table!(Portal, "portal", portal::Portal),
         table!(Presence, "presence", presence::Resources),
+        table!(Recovered, "recovered", recovered::Recovered),
         table!(Room, "room", portal::Room),
         table!(Session, "session", session::Session),
         verify::Table { name: "transaction", prefix: &[key::Table::Transaction as u8], decode: &transaction::readable },

@@ -17,6 +17,7 @@ mod isolation;
 mod messenger;
 mod process;
 mod program;
+mod recovery;
 mod refusals;
 mod restart;
 mod scripted;

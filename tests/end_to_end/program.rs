@@ -98,6 +98,8 @@ fn run_ends_with_a_code_of_its_own_for_each_cause() {
         let refused = store(&bridge, arguments);
         assert_eq!(refused.status.code(), Some(28), "{}", said(&refused));
     }
+    let refused = run_program(bridge.folder(), &["recover"]);
+    assert_eq!(refused.status.code(), Some(28), "{}", said(&refused));
     bridge.terminate();
 
     let unknown = planted(&bridge, "registration.yaml", &token(bridge.folder(), "as_token"), &"0".repeat(64));

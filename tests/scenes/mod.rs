@@ -6,6 +6,7 @@
 mod doors;
 mod history;
 mod people;
+mod recovery;
 mod signing_in;
 mod stage;
 mod talk;
