@@ -4,4 +4,5 @@ mod layers;
 mod messenger_service;
 mod scenes;
 mod simulation;
+mod store;
 mod wire;

@@ -137,7 +137,7 @@ fn export_to(config: &Config, file: &Path) -> Result<String, StoreError> {
 fn import_from(config: &Config, file: &Path) -> Result<String, StoreError> {
     let source = fs::File::open(file).map_err(StoreError::io(format!("reading {}", file.display())))?;
     let mut backend = SledBackend::open(&config.store.path, random())?;
-    let records = import(&mut BufReader::new(source), &mut backend, SCHEMA)?;
+    let records = import(&mut BufReader::new(source), &mut backend, SCHEMA, Some(random()))?;
     backend.close()?;
     Ok(format!("{records} records imported from {}.", file.display()))
 }

@@ -22,6 +22,21 @@ pub(super) fn counters_key() -> Vec<u8> {
     Key::of(Table::Meta).text("counters").done()
 }
 
+/// Takes the counters of an export to where neither the store that it was taken of nor another import of it has been: what
+/// that one has sent since under the ids that would come next must not be taken for what this one sends. `None` if the
+/// record is not the counters, or cannot be read.
+pub(super) fn moved_on(key: &[u8], value: &[u8], entropy: u64) -> Option<Vec<u8>> {
+    if key != counters_key() {
+        return None;
+    }
+    let mut counters: Counters = super::decode(key, value).ok()?;
+    let far = 1 << 40 | entropy >> 16;
+    for number in [&mut counters.next_debt, &mut counters.next_stream, &mut counters.next_row] {
+        *number = number.saturating_add(far);
+    }
+    super::encode(key, &counters).ok()
+}
+
 impl Store {
     pub(super) fn begin(&mut self, entropy: u64) -> Result<(), StoreError> {
         if self.row::<Counters>(&counters_key())?.is_none() {
