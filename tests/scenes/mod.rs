@@ -8,5 +8,5 @@ mod history;
 mod people;
 mod recovery;
 mod signing_in;
-mod stage;
+pub(crate) mod stage;
 mod talk;

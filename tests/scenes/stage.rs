@@ -210,6 +210,8 @@ impl Stage {
             batch.put(key.clone(), value.clone());
         }
         self.backend.reopen().commit(&batch).unwrap();
+        // Ids of transactions that the records know already would be repetitions.
+        self.next += 1_000_000;
         self.stream = None;
         self.now.uptime = 1_000;
         prepare(open_store(&self.backend));
@@ -222,6 +224,11 @@ impl Stage {
     /// The store's records.
     pub fn records(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.backend.scan(b"", None, usize::MAX).unwrap()
+    }
+
+    /// The disk below the store.
+    pub fn disk(&self) -> MemoryBackend {
+        self.backend.reopen()
     }
 
     /// The store, opened beside the engine.
