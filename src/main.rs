@@ -7,6 +7,7 @@ use messenger_bridge::app::{
     check::check,
     cli::{Cli, Handlers, dispatch},
     hardening::harden,
+    recover::recover,
     run::run,
     store::store,
 };
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
     let handlers = Handlers {
         run: |config, registration| run(&config, &registration),
         check: |files: &_| check(files),
+        recover: |config, registration| recover(&config, &registration),
         store: |config, action| store(&config, &action),
     };
     dispatch(Cli::parse(), handlers).into()

@@ -1,8 +1,10 @@
 //! Every test that is not beside the code it tests, in one binary.
 mod end_to_end;
+mod fuzz;
 mod layers;
 mod messenger_service;
 mod promises;
 mod scenes;
 mod simulation;
+mod store;
 mod wire;

@@ -9,13 +9,14 @@ use tokio::{net::TcpListener, sync::mpsc};
 use super::{
     cli::{self, Files},
     exit::Exit,
-    health, run, settings, store,
+    health, recover, run, settings, store,
 };
 use crate::{
     config::Config,
     domain::credentials::Secret,
     matrix::{
         appservice::AppService,
+        client::Client,
         counters::Counters,
         start::{self, Finding},
     },
@@ -72,18 +73,28 @@ pub fn check(files: &Files) -> Exit {
     run::install_crypto();
     let Ok(runtime) = tokio::runtime::Runtime::new() else { return Exit::Internal };
     let running = health::probe(config.appservice.listen).is_ok();
-    runtime.block_on(async {
-        check_homeserver(&mut lines, &config, &registration, running).await;
+    let answers = runtime.block_on(async {
+        let answers = check_homeserver(&mut lines, &config, &registration, running).await;
         check_networks(&mut lines, &config).await;
+        answers
     });
-    check_store(&mut lines, &config, running);
+    let blank = check_store(&mut lines, &config, running);
+    if let (true, Some(client)) = (blank, answers) {
+        runtime.block_on(check_rooms(&mut lines, &config, &client));
+    }
     if lines.failed { Exit::CheckFailed } else { Exit::Success }
 }
 
-async fn check_homeserver(lines: &mut Lines, config: &Config, registration: &Registration, running: bool) {
+/// Gives the client if the homeserver knows us.
+async fn check_homeserver(
+    lines: &mut Lines,
+    config: &Config,
+    registration: &Registration,
+    running: bool,
+) -> Option<Client> {
     let (Some(identity), Ok(client)) = (run::identity(config, registration), run::client(config, registration)) else {
         lines.wrong("homeserver", "homeserver.address cannot be used: write it like http://127.0.0.1:8008.");
-        return;
+        return None;
     };
     // The homeserver's ping must find us; where the bridge runs already, it finds that.
     let (mailbox, _inputs) = mpsc::channel(1);
@@ -118,6 +129,17 @@ async fn check_homeserver(lines: &mut Lines, config: &Config, registration: &Reg
             Err(finding) => lines.wrong(&what, &format!("{finding} {}", finding.remedy())),
         }
     }
+    let known = report.lines.iter().any(|line| line.check == start::Check::Bot && line.result.is_ok());
+    known.then_some(client)
+}
+
+/// An empty store and a bot that is in rooms do not go together.
+async fn check_rooms(lines: &mut Lines, config: &Config, client: &Client) {
+    match recover::is_needed(client, config).await {
+        Ok(false) => {}
+        Ok(true) => lines.wrong("rooms", recover::UNRECOVERED),
+        Err(error) => lines.wrong("rooms", &format!("the rooms that the bot is in cannot be looked at: {error}")),
+    }
 }
 
 async fn check_networks(lines: &mut Lines, config: &Config) {
@@ -134,10 +156,15 @@ async fn check_networks(lines: &mut Lines, config: &Config) {
     }
 }
 
-fn check_store(lines: &mut Lines, config: &Config, running: bool) {
-    match store::open(config, false) {
-        Ok(_) => Lines::well("store", &config.store.path.display().to_string()),
+/// `true`: the store is there and was never used.
+fn check_store(lines: &mut Lines, config: &Config, running: bool) -> bool {
+    match store::open(config, false).and_then(|store| store.is_blank()) {
+        Ok(blank) => {
+            Lines::well("store", &config.store.path.display().to_string());
+            return blank;
+        }
         Err(StoreError::Locked { .. }) if running => Lines::well("store", "in use by the running bridge."),
         Err(error) => lines.wrong("store", &format!("{error}")),
     }
+    false
 }

@@ -45,6 +45,8 @@ pub enum Command {
     },
     /// Check configuration, homeserver, networks and store, with the remedy for what fails
     Check(Files),
+    /// Rebuild the store from the rooms that the bot is in; the bridge must not run
+    Recover(Files),
     /// Export, import or verify the store; the bridge must not run
     Store {
         /// What to do with it.
@@ -108,25 +110,29 @@ pub struct Files {
 }
 
 /// What the commands that need the bridge's parts do. Each gets what was read from the files.
-pub struct Handlers<Run, Check, Store> {
+pub struct Handlers<Run, Check, Recover, Store> {
     /// `run`.
     pub run: Run,
     /// `check`. It reads the files itself: that they are right is the first thing that it checks.
     pub check: Check,
+    /// `recover`.
+    pub recover: Recover,
     /// `store …`.
     pub store: Store,
 }
 
 /// Does what the command line asks for. Errors are told on stderr.
-pub fn dispatch<Run, Check, Store>(cli: Cli, handlers: Handlers<Run, Check, Store>) -> Exit
+pub fn dispatch<Run, Check, Recover, Store>(cli: Cli, handlers: Handlers<Run, Check, Recover, Store>) -> Exit
 where
     Run: FnOnce(Config, Registration) -> Exit,
     Check: FnOnce(&Files) -> Exit,
+    Recover: FnOnce(Config, Registration) -> Exit,
     Store: FnOnce(Config, StoreAction) -> Exit,
 {
     let result = match cli.command.unwrap_or(Command::Run(cli.files)) {
         Command::Run(files) => load(&files).map(|(config, registration)| (handlers.run)(config, registration)),
         Command::Check(files) => Ok((handlers.check)(&files)),
+        Command::Recover(files) => load(&files).map(|(config, registration)| (handlers.recover)(config, registration)),
         Command::Store { action, config } => load_config(&config.config).map(|config| (handlers.store)(config, action)),
         Command::GenerateConfig(file) => generate_config(&file.config).map(|()| Exit::Success),
         Command::GenerateRegistration { files, force } => generate_registration(&files, force).map(|()| Exit::Success),
@@ -241,8 +247,12 @@ mod tests {
 
     /// Runs a command line whose handlers must not be called.
     fn dispatch_local(arguments: &[&str]) -> Exit {
-        let handlers =
-            Handlers { run: |_, _| panic!("run"), check: |_: &Files| panic!("check"), store: |_, _| panic!("store") };
+        let handlers = Handlers {
+            run: |_, _| panic!("run"),
+            check: |_: &Files| panic!("check"),
+            recover: |_, _| panic!("recover"),
+            store: |_, _| panic!("store"),
+        };
         dispatch(parse(arguments), handlers)
     }
 
@@ -268,7 +278,7 @@ mod tests {
         Cli::command().debug_assert();
         let help = Cli::command().render_help().to_string();
         assert!(help.contains(&Exit::table()), "{help}");
-        for command in ["run", "generate-config", "generate-registration", "check", "store", "health"] {
+        for command in ["run", "generate-config", "generate-registration", "check", "recover", "store", "health"] {
             assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
         }
     }
@@ -304,6 +314,7 @@ mod tests {
                         called = files.config.display().to_string();
                         Exit::CheckFailed
                     },
+                    recover: |_: Config, _: Registration| Exit::HomeserverUnreachable,
                     store: |_: Config, action: StoreAction| {
                         assert_eq!(action, StoreAction::Export { file: "out".into() });
                         Exit::StoreTransfer
@@ -315,6 +326,7 @@ mod tests {
         assert_eq!(call(&["-c", &config, "-r", &registration]).0, Exit::Listener);
         assert_eq!(call(&["run", "-c", &config, "-r", &registration]).0, Exit::Listener);
         assert_eq!(call(&["check", "-c", "absent"]), (Exit::CheckFailed, "absent".to_owned()));
+        assert_eq!(call(&["recover", "-c", &config, "-r", &registration]).0, Exit::HomeserverUnreachable);
         assert_eq!(call(&["store", "export", "out", "-c", &config]).0, Exit::StoreTransfer);
         assert_eq!(call(&["store", "-c", &config, "export", "out"]).0, Exit::StoreTransfer);
     }

@@ -26,6 +26,10 @@ pub enum Exit {
     StoreUpgrade,
     /// The homeserver cannot be reached.
     HomeserverUnreachable,
+    /// Another process has the store.
+    StoreInUse,
+    /// The store is empty, and the bot is in rooms of an earlier one.
+    StoreUnrecovered,
     /// The homeserver takes our token for that of somebody else.
     WhoamiMismatch,
     /// The homeserver does not know our token: the registration is not installed, or another one is.
@@ -52,7 +56,7 @@ pub enum Exit {
 
 impl Exit {
     /// Every cause, by its code.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Success,
         Self::CheckFailed,
         Self::Usage,
@@ -72,6 +76,8 @@ impl Exit {
         Self::RegistrationInvalid,
         Self::StoreKey,
         Self::StoreTransfer,
+        Self::StoreInUse,
+        Self::StoreUnrecovered,
         Self::ShutdownTimedOut,
         Self::Internal,
     ];
@@ -98,6 +104,8 @@ impl Exit {
             Self::RegistrationInvalid => 25,
             Self::StoreKey => 26,
             Self::StoreTransfer => 27,
+            Self::StoreInUse => 28,
+            Self::StoreUnrecovered => 29,
             Self::ShutdownTimedOut => 31,
             Self::Internal => 40,
         }
@@ -125,6 +133,8 @@ impl Exit {
             Self::RegistrationInvalid => "the registration is wrong, or does not fit the configuration",
             Self::StoreKey => "the store's key cannot be read or made, or does not fit",
             Self::StoreTransfer => "store export, import or verify failed",
+            Self::StoreInUse => "another process has the store open",
+            Self::StoreUnrecovered => "the store is empty beside old rooms: `recover` first",
             Self::ShutdownTimedOut => "shutting down took more than 10 s",
             Self::Internal => "a fault of the program itself",
         }

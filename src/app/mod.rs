@@ -7,6 +7,7 @@ pub mod exit;
 pub mod hardening;
 pub mod health;
 pub mod logging;
+pub mod recover;
 pub mod run;
 pub mod settings;
 pub mod store;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     driver::{self, MAILBOX, Shells},
     exit::Exit,
-    logging, settings, store,
+    logging, recover, settings, store,
 };
 use crate::{
     config::Config,
@@ -55,6 +55,13 @@ pub fn run(config: &Config, registration: &Registration) -> Exit {
         }
     };
     let Some(homeserver) = settings::homeserver(config) else { return Exit::ConfigInvalid };
+    let blank = match store.is_blank() {
+        Ok(blank) => blank,
+        Err(error) => {
+            tracing::error!("{error}");
+            return store::exit(&error);
+        }
+    };
     let engine = match Engine::new(store, settings::settings(config), homeserver) {
         Ok(engine) => engine,
         Err(error) => {
@@ -69,7 +76,7 @@ pub fn run(config: &Config, registration: &Registration) -> Exit {
             return Exit::Internal;
         }
     };
-    let exit = runtime.block_on(serve(config, registration, engine));
+    let exit = runtime.block_on(serve(config, registration, engine, blank));
     runtime.shutdown_timeout(Duration::from_secs(1));
     exit
 }
@@ -95,7 +102,8 @@ pub fn client(config: &Config, registration: &Registration) -> Result<Client, cr
     Client::new(config.homeserver.address.as_str(), Secret::new(registration.as_token.expose_secret()))
 }
 
-async fn serve(config: &Config, registration: &Registration, engine: Engine) -> Exit {
+/// `blank`: the store is new, so rooms that the bot is in already are an earlier one's.
+async fn serve(config: &Config, registration: &Registration, engine: Engine, blank: bool) -> Exit {
     let (Some(identity), Ok(client)) = (identity(config, registration), client(config, registration)) else {
         tracing::error!("the homeserver's address cannot be used");
         return Exit::ConfigInvalid;
@@ -120,6 +128,9 @@ async fn serve(config: &Config, registration: &Registration, engine: Engine) -> 
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
     let service =
         AppService::new(Secret::new(registration.hs_token.expose_secret()), mailbox.clone(), Arc::clone(&counters));
+    if blank {
+        service.refuse_transactions();
+    }
     let closing = CancellationToken::new();
     let http = tokio::spawn({
         let (router, closing) = (service.router(), closing.clone());
@@ -156,6 +167,9 @@ async fn serve(config: &Config, registration: &Registration, engine: Engine) -> 
     let going_on = async {
         match checked(&client, &identity, &service).await {
             Ok(facts) => {
+                if let Err(exit) = unless_unrecovered(&client, config, blank).await {
+                    return exit;
+                }
                 keeper.homeserver(facts.presence, facts.busy);
                 // The engine ends before its mailbox only with an error, which is told below.
                 let _ = mailbox.send(Input::Homeserver { presence: facts.presence, busy: facts.busy }).await;
@@ -230,7 +244,26 @@ async fn checked(client: &Client, identity: &Identity, service: &AppService) -> 
     }
 }
 
-fn exit_of(check: Check, finding: &Finding) -> Exit {
+/// Nothing of the homeserver has been taken in yet: with an empty store it would be answered for and lost.
+async fn unless_unrecovered(client: &Client, config: &Config, blank: bool) -> Result<(), Exit> {
+    if !blank {
+        return Ok(());
+    }
+    match recover::is_needed(client, config).await {
+        Ok(false) => Ok(()),
+        Ok(true) => {
+            tracing::error!("{}", recover::UNRECOVERED);
+            Err(Exit::StoreUnrecovered)
+        }
+        Err(error) => {
+            tracing::error!("the rooms that the bot is in cannot be looked at: {error}");
+            Err(Exit::HomeserverUnreachable)
+        }
+    }
+}
+
+/// The exit code of what was found wrong.
+pub fn exit_of(check: Check, finding: &Finding) -> Exit {
     match (check, finding) {
         (_, Finding::OtherBot(_)) => Exit::WhoamiMismatch,
         (_, Finding::NotInstalled | Finding::OtherId) => Exit::RegistrationUnknown,

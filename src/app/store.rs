@@ -4,7 +4,7 @@ use std::{
     fs::{self, OpenOptions},
     io::{BufReader, BufWriter, Write},
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -16,27 +16,45 @@ use crate::{
     store::{
         SCHEMA, Store, StoreError,
         archive_file::{export, import, rotate_exports},
+        backend::known_schema_version,
         seal::{KeyFile, Seal},
         sled::SledBackend,
         verify::verify,
     },
 };
 
-/// Opens the store and its key; both are made at the first start. `exported`: the daily export is taken if it is due.
-pub fn open(config: &Config, exported: bool) -> Result<Store, StoreError> {
+/// Opens the store and its key; both are made at the first start. `used`: it is about to be worked with, so the daily export
+/// is taken if it is due, and a store of an older schema is brought up for good. Else nothing of it is changed.
+pub fn open(config: &Config, used: bool) -> Result<Store, StoreError> {
     let path = &config.store.path;
     let backend = SledBackend::open(path, random())?;
+    let found = known_schema_version(&backend, SCHEMA)?;
     // A key made anew would open nothing of a store that is there already.
-    let fresh = crate::store::backend::schema_version(&backend)?.is_none();
-    let key = if fresh {
-        KeyFile::load_or_create(&config.store.key_file, random())?
-    } else {
-        KeyFile::load(&config.store.key_file)?
+    let key = match found {
+        None => KeyFile::load_or_create(&config.store.key_file, random())?,
+        Some(_) => KeyFile::load(&config.store.key_file)?,
     };
-    if !fresh && exported {
-        take_export(config, &backend);
+    match found {
+        // What the program before could read is kept, whatever the day.
+        Some(found) if used && found < SCHEMA => {
+            let file = rotate_exports(&exports(config), EXPORTS, |out| export(&backend, out).map(drop))?;
+            tracing::info!(path = %file.display(), from = found, to = SCHEMA, "the store was exported and is brought up");
+        }
+        Some(_) if used => take_export(config, &backend),
+        _ => {}
     }
-    Store::open(Box::new(backend), Seal::new(&key), random())
+    let mut store = Store::open(Box::new(backend), Seal::new(&key), random())?;
+    if used {
+        store.commit()?;
+    }
+    Ok(store)
+}
+
+/// The folder of exports beside the store.
+fn exports(config: &Config) -> PathBuf {
+    let mut folder = config.store.path.clone().into_os_string();
+    folder.push(".exports");
+    folder.into()
 }
 
 /// Exports that are kept beside the store.
@@ -47,9 +65,7 @@ const EXPORT_AGE: Duration = Duration::from_hours(24);
 /// Takes an export of the store into the folder beside it named `<store.path>.exports`, once a day at most. That it fails
 /// is told, and is no reason not to start.
 fn take_export(config: &Config, backend: &SledBackend) {
-    let mut folder = config.store.path.clone().into_os_string();
-    folder.push(".exports");
-    let folder = Path::new(&folder);
+    let folder = &exports(config);
     let newest = fs::read_dir(folder)
         .ok()
         .and_then(|entries| entries.filter_map(|entry| entry.ok()?.metadata().ok()?.modified().ok()).max());
@@ -65,7 +81,10 @@ fn take_export(config: &Config, backend: &SledBackend) {
 /// The exit code of a store that cannot be used.
 pub fn exit(error: &StoreError) -> Exit {
     match error {
-        StoreError::NewerSchema { .. } | StoreError::NewerFormat { .. } => Exit::StoreUpgrade,
+        StoreError::NewerSchema { .. } | StoreError::OlderSchema { .. } | StoreError::NewerFormat { .. } => {
+            Exit::StoreUpgrade
+        }
+        StoreError::Locked { .. } => Exit::StoreInUse,
         StoreError::WrongKey | StoreError::KeyFile { .. } => Exit::StoreKey,
         _ => Exit::StoreOpen,
     }
@@ -83,11 +102,15 @@ pub fn store(config: &Config, action: &StoreAction) -> Exit {
             say(&said);
             Exit::Success
         }
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{error}");
-            Exit::StoreTransfer
-        }
+        Err(error) => refused(&error),
     }
+}
+
+/// Why a command could not be done: that another process has the store is a cause of its own.
+fn refused(error: &StoreError) -> Exit {
+    // Nothing is left to be done if stderr is closed.
+    let _ = writeln!(std::io::stderr(), "{error}");
+    if matches!(error, StoreError::Locked { .. }) { Exit::StoreInUse } else { Exit::StoreTransfer }
 }
 
 fn say(text: &str) {
@@ -114,7 +137,7 @@ fn export_to(config: &Config, file: &Path) -> Result<String, StoreError> {
 fn import_from(config: &Config, file: &Path) -> Result<String, StoreError> {
     let source = fs::File::open(file).map_err(StoreError::io(format!("reading {}", file.display())))?;
     let mut backend = SledBackend::open(&config.store.path, random())?;
-    let records = import(&mut BufReader::new(source), &mut backend, SCHEMA)?;
+    let records = import(&mut BufReader::new(source), &mut backend, SCHEMA, Some(random()))?;
     backend.close()?;
     Ok(format!("{records} records imported from {}.", file.display()))
 }
@@ -137,9 +160,6 @@ fn verify_all(config: &Config) -> Exit {
             let _ = writeln!(std::io::stderr(), "{} of {} records are damaged.", report.problem_count, report.records);
             Exit::StoreTransfer
         }
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{error}");
-            Exit::StoreTransfer
-        }
+        Err(error) => refused(&error),
     }
 }

@@ -1,9 +1,12 @@
 //! Ghosts: the Matrix users that contacts appear as.
 
+use ruma::{OwnedUserId, ServerName, UserId};
+
 use super::{Bridge, MatrixWorkFor, Want};
 use crate::{
     domain::{
         BareJid, DebtId, LoginId,
+        address::ghost_localpart,
         effect::{ContactKey, Effect, Lane},
         text::{MAX_NAME, one_line},
     },
@@ -114,6 +117,12 @@ impl Bridge {
         }
         Ok(())
     }
+}
+
+/// The MXID of a contact's ghost on a homeserver.
+pub fn ghost_user(contact: &ContactKey, server: &ServerName) -> Option<OwnedUserId> {
+    let localpart = ghost_localpart(&contact.login, &contact.contact, server.as_str());
+    UserId::parse(format!("@{localpart}:{server}")).ok()
 }
 
 /// The contact of a login.

@@ -17,8 +17,8 @@ use ruma::{OwnedServerName, OwnedUserId, UserId};
 use self::{outbox::Outbox, question::Question};
 use crate::{
     domain::{
-        DebtId, LoginId, Now,
-        address::{GHOST_PREFIX, ghost_localpart},
+        BareJid, DebtId, LoginId, Now,
+        address::GHOST_PREFIX,
         capability::Profile,
         effect::{ContactKey, Debt, Effect, Lane},
         output::{Ephemeral, MatrixWork},
@@ -237,8 +237,15 @@ impl Bridge {
 
     /// A contact's ghost.
     pub fn ghost(&self, contact: &ContactKey) -> Option<OwnedUserId> {
-        let localpart = ghost_localpart(&contact.login, &contact.contact, self.homeserver.name.as_str());
-        UserId::parse(format!("@{localpart}:{}", self.homeserver.name)).ok()
+        ghost::ghost_user(contact, &self.homeserver.name)
+    }
+
+    /// What a person says to the bot to sign in to this account.
+    pub fn sign_in_command(&self, network: &str, account: &BareJid) -> String {
+        match self.profile(network) {
+            Some(profile) if profile.token_decides_account => format!("login {network}"),
+            _ => format!("login {network} {account}"),
+        }
     }
 
     /// Is this user the bot or one of our ghosts?

@@ -254,6 +254,10 @@ mod tests {
         assert_eq!(bare("capulet.lit.").as_str(), "capulet.lit");
         assert_eq!(bare("ＪＵＬＩＥＴ@capulet.lit").as_str(), "juliet@capulet.lit");
         assert_eq!(bare("😀@capulet.lit").as_str(), "😀@capulet.lit");
+        // Too new for stringprep's tables; its lower case is not, and is mapped on.
+        let sigma = bare("\u{3f9}\u{3b1}@\u{3f9}.lit");
+        assert_eq!(bare(sigma.as_str()), sigma);
+        assert_eq!(sigma, bare("\u{3f2}\u{3b1}@\u{3f2}.lit"));
         assert_eq!((bare("a@b").localpart(), bare("a@b").domain(), bare("b").localpart()), (Some("a"), "b", None));
     }
 

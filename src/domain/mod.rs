@@ -12,6 +12,7 @@ pub mod id;
 pub mod input;
 pub mod output;
 pub mod stream;
+pub mod survey;
 pub mod text;
 pub mod time;
 

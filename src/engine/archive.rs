@@ -152,9 +152,14 @@ impl Engine {
                 known.remove(place);
                 continue;
             }
-            self.remember_said(contact, item.own, &item.message.text, item.at, Source::Archive)?;
-            self.show_message(contact, item.own, &item.message, Some(item.at), Vec::new())?;
+            let (own, at) = (item.own, item.at);
+            let there = self.was_in_recovered_room(contact, own, &item.message.text, at, Source::Archive)?;
+            self.remember_said(contact, own, &item.message.text, at, Source::Archive)?;
+            if !there {
+                self.show_message(contact, own, &item.message, Some(at), Vec::new())?;
+            }
         }
+        self.bridge.store.erase_recovered(contact);
         self.release_held(&contact.login)
     }
 

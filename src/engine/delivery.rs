@@ -145,7 +145,7 @@ impl Engine {
         };
         let account = &row.account;
         if let Some(why) = &row.suspended {
-            let command = self.sign_in_command(&row);
+            let command = self.bridge.sign_in_command(&row.network, &row.account);
             return Ok((Why::SignedOut, format!("{account} is signed out: {why} (sign in again with `{command}`)")));
         }
         let live = self.lives.get(login);

@@ -110,12 +110,4 @@ impl Engine {
         }
         Ok(queue)
     }
-
-    /// The command that signs a login in again.
-    pub(super) fn sign_in_command(&self, login: &Login) -> String {
-        match self.bridge.profile(&login.network) {
-            Some(profile) if profile.token_decides_account => format!("login {}", login.network),
-            _ => format!("login {} {}", login.network, login.account),
-        }
-    }
 }

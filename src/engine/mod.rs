@@ -14,6 +14,7 @@ mod matrix;
 mod newcomer;
 mod pay;
 mod people;
+pub mod recovery;
 mod review;
 mod session;
 mod signin;

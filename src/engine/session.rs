@@ -23,7 +23,7 @@ pub(super) const WINDOW: usize = 128;
 /// Milliseconds that a stream has to have been up for the next failure to count as the first.
 const STEADY: u64 = 60_000;
 /// How much a server's clock may be behind ours, in milliseconds.
-const CLOCKS_DIFFER: i64 = 60_000;
+pub(super) const CLOCKS_DIFFER: i64 = 60_000;
 const FIRST_PAUSE: u64 = 1_000;
 const LONGEST_PAUSE: u64 = 5 * 60_000;
 
@@ -309,7 +309,8 @@ impl Engine {
         self.forget_stale_presence(login)?;
         // Rooms whose history is asked for again hold what came live a little longer.
         self.settle_in(login)?;
-        self.release_held(login)
+        self.release_held(login)?;
+        self.forget_recovered(login)
     }
 
     fn begin_archive(&mut self, login: &LoginId) -> Result<(), StoreError> {
@@ -409,7 +410,7 @@ impl Engine {
     /// Ends a login's connecting until its owner signs in again, and tells them why.
     pub(super) fn suspend_login(&mut self, login: &LoginId, why: String) -> Result<(), StoreError> {
         let Some(mut row) = self.bridge.store.login(login)? else { return Ok(()) };
-        let command = self.sign_in_command(&row);
+        let command = self.bridge.sign_in_command(&row.network, &row.account);
         self.bridge.say(
             &row.owner,
             format!(

@@ -329,6 +329,12 @@ impl Engine {
             }
         }
         let theirs = theirs(archived.is_some());
+        if !seen && self.was_in_recovered_room(contact, own, &text, at, source)? {
+            for name in [&archived, &theirs].into_iter().flatten() {
+                self.bridge.store.bind(contact, name, None)?;
+            }
+            return self.advance_archive(&contact.login, source, archive_id.as_deref());
+        }
         if seen || seen_before || self.is_in_recent_archive(contact, own, &text, at, source, waited)? {
             if let Some(name) = &archived {
                 self.bridge.store.bind(contact, name, None)?;

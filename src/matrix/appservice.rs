@@ -62,6 +62,8 @@ pub struct AppService {
     counters: Arc<Counters>,
     places: Semaphore,
     ready: AtomicBool,
+    /// Transactions are told to come again.
+    refusing: AtomicBool,
     /// A transaction came and did not reach the engine: the next may have overtaken it.
     missed: AtomicBool,
     last_ping: Mutex<Option<String>>,
@@ -77,6 +79,7 @@ impl AppService {
             counters,
             places: Semaphore::new(TRANSACTIONS_AT_ONCE),
             ready: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
             missed: AtomicBool::new(false),
             last_ping: Mutex::new(None),
         })
@@ -85,6 +88,13 @@ impl AppService {
     /// From now on `/_matrix/mau/ready` answers 200 (or no longer does).
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
+        self.refusing.store(false, Ordering::Relaxed);
+    }
+
+    /// Until [`AppService::set_ready`], transactions are told to come again: with a blank store what they bring would be
+    /// answered for and lost, should there be rooms to recover.
+    pub fn refuse_transactions(&self) {
+        self.refusing.store(true, Ordering::Relaxed);
     }
 
     /// The transaction id of the last ping that reached *this* process: tells it from another one that listens at the
@@ -156,6 +166,9 @@ async fn push(State(service): State<Arc<AppService>>, Path(txn_id): Path<String>
         return error(StatusCode::BAD_REQUEST, "M_INVALID_PARAM", "The transaction id is too long.");
     }
     let on_its_way = OnItsWay(&service.missed);
+    if service.refusing.load(Ordering::Relaxed) {
+        return refuse(&service, "The bridge is starting.");
+    }
     let Ok(_place) = service.places.try_acquire() else {
         return refuse(&service, "Other transactions are still being handled.");
     };

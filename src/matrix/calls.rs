@@ -10,13 +10,13 @@ use ruma::{
         discovery::get_supported_versions,
         media::create_content,
         membership::{join_room_by_id, joined_members, joined_rooms, leave_room},
-        message::send_message_event,
+        message::{get_message_events, send_message_event},
         presence::{get_presence, set_presence},
         profile::{set_avatar_url, set_display_name},
         receipt::create_receipt,
         redact::redact_event,
         room::{create_room, get_room_event},
-        state::{get_state_event_for_key, send_state_event},
+        state::{get_state_event_for_key, get_state_events, send_state_event},
         typing::create_typing_event::{self, v3::TypingInfo},
     },
     presence::PresenceState,
@@ -25,8 +25,11 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use super::client::{CallError, Client};
-use crate::domain::{Timestamp, output::CreateRoom};
+use super::{
+    client::{CallError, Client},
+    transaction,
+};
+use crate::domain::{Timestamp, input::RoomEvent, output::CreateRoom};
 
 /// A state event as it stands in a room.
 #[derive(Debug, Deserialize)]
@@ -176,6 +179,22 @@ impl Client {
         request.format = get_state_event_for_key::v3::StateEventFormat::Event;
         let answer = self.call("get state", Some(user), request).await?;
         Ok(serde_json::from_str(answer.event_or_content.get()).ok())
+    }
+
+    /// `GET /rooms/{room}/state`: all of it that can be read.
+    pub async fn room_state(&self, user: &UserId, room: &RoomId) -> Result<Vec<RoomEvent>, CallError> {
+        let request = get_state_events::v3::Request::new(room.to_owned());
+        let answer = self.call("room state", Some(user), request).await?;
+        Ok(answer.room_state.iter().filter_map(|raw| transaction::event(raw.json(), Some(room))).collect())
+    }
+
+    /// `GET /rooms/{room}/messages?dir=b`: the latest messages that can be read, newest first, at most `limit`.
+    pub async fn latest_messages(&self, user: &UserId, room: &RoomId, limit: u32) -> Result<Vec<RoomEvent>, CallError> {
+        let mut request = get_message_events::v3::Request::backward(room.to_owned());
+        request.limit = limit.into();
+        request.filter.types = Some(vec!["m.room.message".to_owned()]);
+        let answer = self.call("messages", Some(user), request).await?;
+        Ok(answer.chunk.iter().filter_map(|raw| transaction::event(raw.json(), Some(room))).collect())
     }
 
     /// The membership of `member` as `user` sees it (`join`, `invite`, `leave`, `ban`, `knock`).

@@ -10,6 +10,7 @@ pub mod presence_task;
 pub mod record;
 pub mod sender;
 pub mod start;
+pub mod survey;
 pub mod tickets;
 pub mod transaction;
 pub mod typing;

@@ -208,7 +208,11 @@ async fn homeserver(client: &Client) -> Result<(String, bool), Finding> {
     Ok(("The homeserver answers.".to_owned(), busy))
 }
 
-async fn registration(client: &Client, identity: &Identity) -> Result<(String, ()), Finding> {
+/// Does the homeserver take our token for our bot's?
+///
+/// # Errors
+/// What is wrong.
+pub async fn registration(client: &Client, identity: &Identity) -> Result<(String, ()), Finding> {
     match client.whoami().await {
         Ok(user) if user == identity.bot => Ok(("The homeserver knows the registration.".to_owned(), ())),
         Ok(user) => Err(Finding::OtherBot(user)),

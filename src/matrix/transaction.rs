@@ -100,7 +100,7 @@ struct WireEvent<'a> {
     redacts: Option<Value>,
 }
 
-/// One event; `room` is where it stands if it does not say so itself, as in `/sync`.
+/// Reads a room event; `None` where it is not one. `room` is where it stands if it does not say so itself.
 pub(super) fn event(raw: &RawValue, room: Option<&RoomId>) -> Option<RoomEvent> {
     let wire: WireEvent<'_> = serde_json::from_str(raw.get()).ok()?;
     if !wire.content.get().starts_with('{') {

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::backend::{Backend, Batch, MAX_VALUE, StoreError, schema_version};
 use super::integrity::{hex, sync_directory};
+use super::meta;
 
 /// The version of this format, the first thing in an export.
 pub const FORMAT: u32 = 1;
@@ -116,7 +117,8 @@ impl<W: Write + ?Sized> Write for Hashing<'_, W> {
     }
 }
 
-/// Reads an export into `backend`, in one batch: all of it or nothing. The records of the store itself (schema version, key
+/// Reads an export into `backend`, in one batch: all of it or nothing. `entropy` takes its counters on, so that no id is used
+/// twice; `None` leaves them. The records of the store itself (schema version, key
 /// check) come from the export. Holds the whole export in memory.
 ///
 /// # Errors
@@ -126,6 +128,7 @@ pub fn import<B: Backend + ?Sized>(
     input: &mut (impl BufRead + ?Sized),
     backend: &mut B,
     known_schema: u32,
+    entropy: Option<u64>,
 ) -> Result<u64, StoreError> {
     let own = backend.scan(b"\0", None, PAGE)?;
     if !backend.scan(b"", own.last().map(|(key, _)| key.as_slice()), 1)?.is_empty() {
@@ -161,7 +164,11 @@ pub fn import<B: Backend + ?Sized>(
             return Err(lines.bad("the records are out of order"));
         }
         last.clone_from(&key);
-        batch.put(key, value);
+        if entropy.is_some() && key == meta::began_key() {
+            continue;
+        }
+        let moved_on = entropy.and_then(|entropy| meta::moved_on(&key, &value, entropy));
+        batch.put(key, moved_on.unwrap_or(value));
     }
     lines.advance()?;
     let tail: Tail = lines.parse()?;
@@ -302,7 +309,7 @@ mod tests {
 
     fn refused(file: &[u8]) -> StoreError {
         let mut target = MemoryBackend::new();
-        let error = import(&mut &file[..], &mut target, 3).unwrap_err();
+        let error = import(&mut &file[..], &mut target, 3, None).unwrap_err();
         assert_eq!(target.commits(), 0, "nothing is taken over: {error}");
         error
     }
@@ -313,7 +320,7 @@ mod tests {
         let source = filled(1_500);
         let file = exported(&source);
         let mut disk = SledBackend::open(&directory.path().join("data"), [1; 16]).unwrap();
-        assert_eq!(import(&mut file.as_slice(), &mut disk, 3).unwrap(), 1_501);
+        assert_eq!(import(&mut file.as_slice(), &mut disk, 3, None).unwrap(), 1_501);
         assert_eq!(disk.scan(b"", None, 9_999).unwrap(), source.scan(b"", None, 9_999).unwrap());
         assert_eq!(exported(&disk), file, "the same records make the same file");
         disk.check().unwrap();
@@ -323,9 +330,13 @@ mod tests {
     fn only_an_empty_store_is_imported_into() {
         let file = exported(&filled(3));
         let mut target = filled(1);
-        assert!(matches!(import(&mut file.as_slice(), &mut target, 3), Err(StoreError::NotEmpty)));
+        assert!(matches!(import(&mut file.as_slice(), &mut target, 3, None), Err(StoreError::NotEmpty)));
         let mut fresh = filled(0);
-        assert_eq!(import(&mut file.as_slice(), &mut fresh, 3).unwrap(), 4, "the store's own records are no obstacle");
+        assert_eq!(
+            import(&mut file.as_slice(), &mut fresh, 3, None).unwrap(),
+            4,
+            "the store's own records are no obstacle"
+        );
     }
 
     #[test]
@@ -351,7 +362,7 @@ mod tests {
         let newer = b"{\"messenger_bridge_store\":2,\"something\":\"new\"}\n";
         assert!(matches!(refused(newer), StoreError::NewerFormat { found: 2, known: 1 }));
         let mut target = MemoryBackend::new();
-        let error = import(&mut exported(&filled(1)).as_slice(), &mut target, 2).unwrap_err();
+        let error = import(&mut exported(&filled(1)).as_slice(), &mut target, 2, None).unwrap_err();
         assert!(matches!(error, StoreError::NewerSchema { found: 3, known: 2 }));
     }
 
@@ -379,6 +390,6 @@ mod tests {
         rotate_exports(&dir, 0, |out| export(&filled(5), out).map(|_| ())).unwrap();
         assert_eq!(names(), ["export-000005.jsonl", "export-9.jsonl"]);
         let mut newest = io::BufReader::new(File::open(dir.join("export-000005.jsonl")).unwrap());
-        assert_eq!(import(&mut newest, &mut MemoryBackend::new(), 3).unwrap(), 6);
+        assert_eq!(import(&mut newest, &mut MemoryBackend::new(), 3, None).unwrap(), 6);
     }
 }

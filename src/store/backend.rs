@@ -236,6 +236,17 @@ pub enum StoreError {
         /// The newest version that this program knows.
         known: u32,
     },
+    /// The store is older than anything that this program can bring up.
+    #[error(
+        "the store has schema version {found}, from which this program cannot lead to {known}: start a version of the \
+         program in between once, then this one again"
+    )]
+    OlderSchema {
+        /// The version in the store.
+        found: u32,
+        /// The version that this program works with.
+        known: u32,
+    },
     /// The store's files have a format that this program does not know.
     #[error("the store's files have format {found}, this program knows up to {known}: use the newer program again")]
     NewerFormat {

@@ -65,6 +65,8 @@ tables! {
     Unconfirmed = b'u', "unconfirmed";
     /// What clients can do, by capability hash (XEP-0115).
     Caps = b'v', "caps";
+    /// What was in a room when its portal was rebuilt.
+    Recovered = b'y', "recovered";
 }
 
 impl Key {

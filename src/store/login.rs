@@ -99,6 +99,7 @@ impl Store {
         }
         self.erase_reactions(id)?;
         self.erase_features(id)?;
+        self.erase_all_recovered(id)?;
         self.erase_bindings(id)
     }
 }

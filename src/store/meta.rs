@@ -17,24 +17,41 @@ pub(super) struct Counters {
     next_row: u64,
 }
 
-fn key() -> Vec<u8> {
+/// Where the counters are.
+pub(super) fn counters_key() -> Vec<u8> {
     Key::of(Table::Meta).text("counters").done()
 }
 
-fn began_key() -> Vec<u8> {
+/// Where the beginning is. An import does not take it over: what was said after the export was taken is not known to it.
+pub(super) fn began_key() -> Vec<u8> {
     Key::of(Table::Meta).text("began").done()
+}
+
+/// Takes the counters of an export to where neither the store that it was taken of nor another import of it has been: what
+/// that one has sent since under the ids that would come next must not be taken for what this one sends. `None` if the
+/// record is not the counters, or cannot be read.
+pub(super) fn moved_on(key: &[u8], value: &[u8], entropy: u64) -> Option<Vec<u8>> {
+    if key != counters_key() {
+        return None;
+    }
+    let mut counters: Counters = super::decode(key, value).ok()?;
+    let far = 1 << 40 | entropy >> 16;
+    for number in [&mut counters.next_debt, &mut counters.next_stream, &mut counters.next_row] {
+        *number = number.saturating_add(far);
+    }
+    super::encode(key, &counters).ok()
 }
 
 impl Store {
     pub(super) fn begin(&mut self, entropy: u64) -> Result<(), StoreError> {
-        if self.row::<Counters>(&key())?.is_none() {
-            self.write(key(), &Counters { instance: entropy, next_debt: 1, next_stream: 1, next_row: 1 })?;
+        if self.row::<Counters>(&counters_key())?.is_none() {
+            self.write(counters_key(), &Counters { instance: entropy, next_debt: 1, next_stream: 1, next_row: 1 })?;
         }
         Ok(())
     }
 
     fn counters(&self) -> Result<Counters, StoreError> {
-        self.row(&key())?.ok_or_else(|| StoreError::corrupt("the counters are missing"))
+        self.row(&counters_key())?.ok_or_else(|| StoreError::corrupt("the counters are missing"))
     }
 
     /// Sixteen hex digits that tell this store from any other: part of every id that leaves the bridge, so that a store
@@ -43,7 +60,7 @@ impl Store {
         Ok(format!("{:016x}", self.counters()?.instance))
     }
 
-    /// When the store was first used; what was said before is not known to it.
+    /// When the store was first used, or rebuilt; what was said before is not known to it.
     pub fn began(&self) -> Result<Option<Timestamp>, StoreError> {
         self.row(&began_key())
     }
@@ -56,12 +73,19 @@ impl Store {
         Ok(())
     }
 
+    /// When the mapping was last rebuilt from the homeserver: from then on the store is no longer blank, whatever was found.
+    pub fn note_recovery(&mut self, at: Timestamp) -> Result<(), StoreError> {
+        self.write(began_key(), &at)?;
+        let at = u64::try_from(at.0).unwrap_or_default();
+        self.write(Key::of(Table::Meta).text("recovery").done(), &at)
+    }
+
     /// A debt id that was never used.
     pub fn take_debt_id(&mut self) -> Result<DebtId, StoreError> {
         let mut counters = self.counters()?;
         let id = DebtId(counters.next_debt);
         counters.next_debt += 1;
-        self.write(key(), &counters)?;
+        self.write(counters_key(), &counters)?;
         Ok(id)
     }
 
@@ -70,7 +94,7 @@ impl Store {
         let mut counters = self.counters()?;
         let id = StreamId(counters.next_stream);
         counters.next_stream += 1;
-        self.write(key(), &counters)?;
+        self.write(counters_key(), &counters)?;
         Ok(id)
     }
 
@@ -79,14 +103,14 @@ impl Store {
         let mut counters = self.counters()?;
         let number = counters.next_row;
         counters.next_row += 1;
-        self.write(key(), &counters)?;
+        self.write(counters_key(), &counters)?;
         Ok(number)
     }
 }
 
 /// Can this record be read?
 pub(super) fn readable(key: &[u8], value: &[u8]) -> Result<(), String> {
-    let read = if key == self::key() {
+    let read = if key == counters_key() {
         super::decode::<Counters>(key, value).map(drop)
     } else if key == began_key() {
         super::decode::<Timestamp>(key, value).map(drop)

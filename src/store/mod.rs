@@ -18,12 +18,14 @@ pub mod login;
 pub mod management;
 pub mod memory;
 pub mod meta;
+pub mod migrate;
 pub mod newcomer;
 pub mod overlay;
 pub mod portal;
 pub mod presence;
 pub mod reaction;
 mod record;
+pub mod recovered;
 pub mod seal;
 pub mod session;
 pub mod sled;
@@ -51,18 +53,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the tables over a backend. `seal` keeps credentials; `entropy` becomes the store's instance id if it is new.
+    /// Opens the tables over a backend, brought to this program's schema. What that writes is pending until the first commit. `seal` keeps credentials; `entropy` becomes the store's instance id if it is new.
     pub fn open(backend: Box<dyn Backend>, seal: Seal, entropy: u64) -> Result<Self, StoreError> {
         let mut overlay = Overlay::new(backend);
-        if backend::known_schema_version(overlay.backend(), SCHEMA)?.is_none() {
-            let mut first = Batch::new();
-            backend::put_schema_version(&mut first, SCHEMA);
-            for (key, fate) in &first {
-                if let Some(value) = fate {
-                    overlay.put(key.clone(), value.clone());
-                }
-            }
-        }
+        migrate::bring_up(&mut overlay, &migrate::steps(), SCHEMA)?;
         seal.check(&mut overlay)?;
         let mut store = Self { overlay, seal };
         store.begin(entropy)?;
@@ -72,6 +66,13 @@ impl Store {
     /// Makes all that was written durable, as one batch. After an error the writes are still pending.
     pub fn commit(&mut self) -> Result<(), StoreError> {
         self.overlay.commit()
+    }
+
+    /// Nothing was ever written but what every new store holds.
+    pub fn is_blank(&self) -> Result<bool, StoreError> {
+        let own = |key: &[u8]| key.starts_with(b"\0") || key == meta::counters_key() || key == meta::began_key();
+        // One more than every store has: schema version, key check, counters, beginning.
+        Ok(self.overlay.scan(b"", None, 5)?.iter().all(|(key, _)| own(key)))
     }
 
     /// Is anything waiting for [`Store::commit`]?
@@ -206,6 +207,7 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         table!(Presence, "presence", presence::Resources),
         verify::Table { name: "reaction", prefix: &[key::Table::Reaction as u8], decode: &reaction::readable },
         table!(Request, "request", newcomer::Request),
+        table!(Recovered, "recovered", recovered::Recovered),
         table!(Room, "room", portal::Room),
         table!(Session, "session", session::Session),
         verify::Table { name: "transaction", prefix: &[key::Table::Transaction as u8], decode: &transaction::readable },

@@ -25,6 +25,9 @@ const CACHE_BYTES: u64 = 16 << 20;
 /// How often a millisecond is waited for sled's background threads to let go of the file when it is closed.
 const CLOSE_TRIES: u32 = 5_000;
 
+const OPENING: &str = "opening the store";
+const READING: &str = "reading the store";
+
 /// A store in a directory of its own, held by one process at a time.
 pub struct SledBackend {
     path: PathBuf,
@@ -195,7 +198,7 @@ impl SledBackend {
         let mut header = self.header;
         let mut writes = ::sled::Batch::default();
         for (key, value) in batch {
-            let before = guarded("reading the store", || db.get(key))?;
+            let before = guarded(READING, || db.get(key))?;
             if let Some(before) = &before {
                 header.subtract(record::unwrap(key, before)?.1);
             }
@@ -235,7 +238,7 @@ impl SledBackend {
 
     fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let db = self.db()?;
-        match guarded("reading the store", || db.get(key))? {
+        match guarded(READING, || db.get(key))? {
             Some(stored) => Ok(Some(record::unwrap(key, &stored)?.0.to_vec())),
             None => Ok(None),
         }
@@ -245,9 +248,9 @@ impl SledBackend {
         let db = self.db()?;
         let mut out = Vec::new();
         let range = (first_after(prefix, after), Bound::Unbounded);
-        let mut records = guarded("reading the store", || Ok(db.range::<&[u8], _>(range)))?;
+        let mut records = guarded(READING, || Ok(db.range::<&[u8], _>(range)))?;
         while out.len() < limit {
-            let Some((key, stored)) = guarded("reading the store", || records.next().transpose())? else { break };
+            let Some((key, stored)) = guarded(READING, || records.next().transpose())? else { break };
             if key == HEADER_KEY {
                 continue;
             }
@@ -264,8 +267,8 @@ impl SledBackend {
         let db = self.db()?;
         let mut counted = Header { records: 0, sum: 0, ..self.header };
         let mut stored_header = None;
-        let mut records = guarded("reading the store", || Ok(db.iter()))?;
-        while let Some((key, stored)) = guarded("reading the store", || records.next().transpose())? {
+        let mut records = guarded(READING, || Ok(db.iter()))?;
+        while let Some((key, stored)) = guarded(READING, || records.next().transpose())? {
             if key == HEADER_KEY {
                 stored_header = Some(Header::decode(&stored)?);
             } else {
@@ -341,22 +344,11 @@ fn start(path: &Path) -> Result<Db, StoreError> {
         .mode(Mode::LowSpace)
         // Nothing is ever left unflushed: each commit does it.
         .flush_every_ms(None);
-    guarded("opening the store", || config.open()).map_err(|error| match error {
-        // At this point a file that ends early or a blob that is gone is damage, not a failing disk.
-        StoreError::Io { source, .. }
-            if matches!(
-                source.kind(),
-                io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound | io::ErrorKind::InvalidData
-            ) =>
-        {
-            StoreError::corrupt(format!("sled cannot open it: {source}"))
-        }
-        other => other,
-    })
+    guarded(OPENING, || config.open())
 }
 
 fn read_header(db: &Db, instance: [u8; 16], seen: u64) -> Result<Header, StoreError> {
-    let stored = guarded("reading the store", || db.get(HEADER_KEY))?;
+    let stored = guarded(READING, || db.get(HEADER_KEY))?;
     let header = Header::decode(&stored.ok_or_else(|| StoreError::corrupt("its header is missing"))?)?;
     if header.instance != instance {
         return Err(StoreError::corrupt("its file `db` is another store's"));
@@ -372,6 +364,16 @@ fn read_header(db: &Db, instance: [u8; 16], seen: u64) -> Result<Header, StoreEr
 fn guarded<T>(what: &str, call: impl FnOnce() -> ::sled::Result<T>) -> Result<T, StoreError> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
+        // Where nothing is written, a file that ends early or a value of its own that is gone is damage, not a failing disk.
+        Ok(Err(SledError::Io(source)))
+            if matches!(what, OPENING | READING)
+                && matches!(
+                    source.kind(),
+                    io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound | io::ErrorKind::InvalidData
+                ) =>
+        {
+            Err(StoreError::corrupt(format!("sled, while {what}: {source}")))
+        }
         Ok(Err(SledError::Io(source))) => Err(StoreError::io(what)(source)),
         Ok(Err(SledError::Corruption { .. })) => Err(StoreError::corrupt(format!("sled found it while {what}"))),
         Ok(Err(other)) => Err(StoreError::corrupt(format!("sled, while {what}: {other}"))),

@@ -1,5 +1,6 @@
 //! What a portal is: `m.bridge` and `uk.half-shot.bridge` (MSC2346), from which the mapping can be rebuilt.
 
+use ruma::OwnedUserId;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 
@@ -31,6 +32,44 @@ pub fn portal_of(content: &RawValue) -> Option<ContactKey> {
     }
     let Content { channel } = serde_json::from_str(content.get()).ok()?;
     Some(ContactKey { login: LoginId::parse(&channel.login)?, contact: BareJid::parse(&channel.id).ok()? })
+}
+
+/// What a portal's `m.bridge` says, which only the bot's own event may tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeState {
+    /// Which portal it is.
+    pub portal: ContactKey,
+    /// Whose login it is of.
+    pub owner: OwnedUserId,
+    /// The network's name in the configuration.
+    pub network: String,
+    /// The account.
+    pub account: BareJid,
+}
+
+/// Reads all of a portal's `m.bridge`. `None` where a part is missing, or where the login is not the one that its owner,
+/// network and account give.
+pub fn read(content: &RawValue) -> Option<BridgeState> {
+    #[derive(Deserialize)]
+    struct Content {
+        creator: OwnedUserId,
+        network: Network,
+        channel: Channel,
+    }
+    #[derive(Deserialize)]
+    struct Network {
+        id: String,
+    }
+    #[derive(Deserialize)]
+    struct Channel {
+        #[serde(rename = "org.messenger_bridge.account")]
+        account: String,
+    }
+    let portal = portal_of(content)?;
+    let Content { creator: owner, network, channel } = serde_json::from_str(content.get()).ok()?;
+    let account = BareJid::parse(&channel.account).ok()?;
+    let derived = LoginId::derive(owner.as_str(), &network.id, account.as_str());
+    (derived == portal.login).then_some(BridgeState { portal, owner, network: network.id, account })
 }
 
 /// The initial state of a portal's room: (type, state key, JSON content).

@@ -19,6 +19,7 @@ mod isolation;
 mod messenger;
 mod process;
 mod program;
+mod recovery;
 mod refusals;
 mod restart;
 mod scripted;

@@ -90,7 +90,16 @@ fn run_ends_with_a_code_of_its_own_for_each_cause() {
     };
 
     // Two processes on one store.
-    assert_eq!(code(bridge.folder()).0, Some(14));
+    let (exit, text) = code(bridge.folder());
+    assert_eq!(exit, Some(28), "{text}");
+    assert!(text.contains("in use by another process"), "{text}");
+    for action in ["verify", "export"] {
+        let arguments: &[&str] = if action == "export" { &["export", "second.jsonl"] } else { &[action] };
+        let refused = store(&bridge, arguments);
+        assert_eq!(refused.status.code(), Some(28), "{}", said(&refused));
+    }
+    let refused = run_program(bridge.folder(), &["recover"]);
+    assert_eq!(refused.status.code(), Some(28), "{}", said(&refused));
     bridge.terminate();
 
     let unknown = planted(&bridge, "registration.yaml", &token(bridge.folder(), "as_token"), &"0".repeat(64));

@@ -1,7 +1,13 @@
 //! The stage: an engine over a store in memory, a homeserver that does all that is asked, and an XMPP server that answers
 //! what the scene has put into its mouth.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use messenger_bridge::{
     bridge::{Homeserver, Network, OfflineAs, Permission, PermissionKey, Settings},
@@ -15,7 +21,7 @@ use messenger_bridge::{
     },
     engine::Engine,
     store::{
-        Store,
+        Backend, Batch, Store,
         memory::MemoryBackend,
         seal::{KeyFile, Seal},
     },
@@ -49,6 +55,10 @@ pub struct Stage {
     pub now: Now,
     /// Every call to the homeserver.
     pub calls: Vec<MatrixCall>,
+    /// When each was made.
+    pub called: Vec<Timestamp>,
+    /// What people said and did in rooms.
+    pub people: Vec<RoomEvent>,
     pub ephemerals: Vec<Ephemeral>,
     /// Every stanza to the XMPP server, oldest first.
     pub sent: Vec<Element>,
@@ -127,6 +137,8 @@ impl Stage {
             engine,
             now,
             calls: Vec::new(),
+            called: Vec::new(),
+            people: Vec::new(),
             ephemerals: Vec::new(),
             sent: Vec::new(),
             connects: Vec::new(),
@@ -216,6 +228,45 @@ impl Stage {
         self.bind = true;
     }
 
+    /// The process starts over a store that is empty but for what `prepare` writes into it.
+    pub fn lose_store(&mut self, prepare: impl FnOnce(Store)) {
+        self.replace_store(&[], prepare);
+    }
+
+    /// The process starts over a store of these records and what `prepare` writes into it.
+    pub fn replace_store(&mut self, records: &[(Vec<u8>, Vec<u8>)], prepare: impl FnOnce(Store)) {
+        self.backend = MemoryBackend::new();
+        let mut batch = Batch::new();
+        for (key, value) in records {
+            batch.put(key.clone(), value.clone());
+        }
+        self.backend.reopen().commit(&batch).unwrap();
+        // Ids of transactions that the records know already would be repetitions.
+        self.next += 1_000_000;
+        self.stream = None;
+        self.now.uptime = 1_000;
+        prepare(open_store(&self.backend));
+        self.engine = open(&self.backend, &self.settings);
+        self.play(Input::Homeserver { presence: true, busy: false });
+        self.play(Input::Started);
+        self.pass(1_000);
+    }
+
+    /// The store's records.
+    pub fn records(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.backend.scan(b"", None, usize::MAX).unwrap()
+    }
+
+    /// The disk below the store.
+    pub fn disk(&self) -> MemoryBackend {
+        self.backend.reopen()
+    }
+
+    /// The store, opened beside the engine.
+    pub fn store_again(&self) -> Store {
+        open_store(&self.backend)
+    }
+
     /// The connection is lost; `resume`: the server still knows the session.
     pub fn cut(&mut self, resume: bool) {
         self.bind = !resume;
@@ -279,7 +330,9 @@ impl Stage {
                         }
                         Receipt::Event(ruma::EventId::parse(format!("$e{}", self.next)).unwrap())
                     }
-                    MatrixCall::GetEvent { event, .. } => Receipt::Content(self.contents[event.as_str()].clone()),
+                    MatrixCall::GetEvent { event, .. } => {
+                        Receipt::Content(self.contents.get(event.as_str()).cloned().unwrap_or_else(|| "{}".to_owned()))
+                    }
                     _ => Receipt::Nothing,
                 };
                 if let MatrixCall::Send { kind, .. } = &work.call
@@ -291,6 +344,7 @@ impl Stage {
                     return;
                 }
                 self.calls.push(work.call);
+                self.called.push(self.now.wall);
                 inputs.push_back(Input::Done { work: work.id, outcome: Outcome::Done(receipt) });
             }
             Output::Ask { ask, question } => {
@@ -479,6 +533,7 @@ impl Stage {
             redacts: redacts_of(&content),
             content,
         };
+        self.people.push(event.clone());
         self.transaction(vec![event], Vec::new());
     }
 
@@ -631,15 +686,27 @@ impl Stage {
 }
 
 fn open(backend: &MemoryBackend, settings: &Settings) -> Engine {
-    let folder = tempfile::tempdir().unwrap();
-    let key = KeyFile::load_or_create(&folder.path().join("key"), [7; 32]).unwrap();
-    let store = Store::open(Box::new(backend.reopen()), Seal::new(&key), 42).unwrap();
-    let homeserver = Homeserver {
+    Engine::new(open_store(backend), settings.clone(), homeserver()).unwrap()
+}
+
+fn open_store(backend: &MemoryBackend) -> Store {
+    static KEY: OnceLock<KeyFile> = OnceLock::new();
+    // Each store is another: what one of them called its debts means nothing to the next.
+    static STORES: AtomicU64 = AtomicU64::new(42);
+    let key = KEY.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        KeyFile::load_or_create(&folder.path().join("key"), [7; 32]).unwrap()
+    });
+    let instance = STORES.fetch_add(1, Ordering::Relaxed);
+    Store::open(Box::new(backend.reopen()), Seal::new(key), instance).unwrap()
+}
+
+pub fn homeserver() -> Homeserver {
+    Homeserver {
         name: ruma::ServerName::parse("h.test").unwrap(),
         bot: UserId::parse(BOT).unwrap(),
         bot_name: "Messenger bridge".to_owned(),
-    };
-    Engine::new(store, settings.clone(), homeserver).unwrap()
+    }
 }
 
 /// A room whose id tells whose it is.

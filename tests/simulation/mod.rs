@@ -9,7 +9,7 @@
 mod check;
 mod config;
 mod homeserver;
-mod random;
+pub(crate) mod random;
 mod server;
 mod world;
 

@@ -2,4 +2,5 @@
 mod matrix;
 mod matrix_appservice;
 mod matrix_homeserver;
+mod matrix_survey;
 mod xmpp;

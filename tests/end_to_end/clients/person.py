@@ -159,6 +159,9 @@ class Person:
             return await self.do_request("GET", f"/_matrix/client/v3/rooms/{quote(room)}/state")
         return await self.do_request("GET", f"/_matrix/client/v3/rooms/{quote(room)}/state/{quote(type)}/{quote(key)}")
 
+    async def do_set_state(self, room, type, content, key=""):
+        return await self.do_request("PUT", f"/_matrix/client/v3/rooms/{quote(room)}/state/{quote(type)}/{quote(key)}", content)
+
     # -- what is said
 
     async def do_send(self, room, body=None, msgtype="m.text", content=None):
