@@ -64,6 +64,8 @@ pub struct AppService {
     ready: AtomicBool,
     /// Transactions are told to come again.
     starting: AtomicBool,
+    /// One was.
+    held: AtomicBool,
     last_ping: Mutex<Option<String>>,
 }
 
@@ -78,6 +80,7 @@ impl AppService {
             places: Semaphore::new(TRANSACTIONS_AT_ONCE),
             ready: AtomicBool::new(false),
             starting: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             last_ping: Mutex::new(None),
         })
     }
@@ -92,6 +95,12 @@ impl AppService {
     /// the process before ended may send the next one before it has noticed; refused, both come again in order.
     pub fn hold_transactions(&self) {
         self.starting.store(true, Ordering::Relaxed);
+    }
+
+    /// A transaction was told to come again because of [`AppService::hold_transactions`]: unless it is asked to, the
+    /// homeserver may take minutes to try again.
+    pub fn held_any(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// The transaction id of the last ping that reached *this* process: tells it from another one that listens at the
@@ -163,6 +172,7 @@ async fn push(State(service): State<Arc<AppService>>, Path(txn_id): Path<String>
         return error(StatusCode::BAD_REQUEST, "M_INVALID_PARAM", "The transaction id is too long.");
     }
     if service.starting.load(Ordering::Relaxed) {
+        service.held.store(true, Ordering::Relaxed);
         return refuse(&service, "The bridge is starting.");
     }
     let Ok(_place) = service.places.try_acquire() else {
