@@ -43,15 +43,18 @@ impl Engine {
     pub(super) fn on_transaction(
         &mut self,
         ticket: Ticket,
-        txn: &str,
         events: &[RoomEvent],
         ephemeral: Vec<EphemeralEvent>,
     ) -> Result<(), StoreError> {
-        // A transaction that was handled is answered again, and changes nothing.
-        if self.bridge.store.note_transaction(txn)? {
-            for event in events {
+        // An event that was handled changes nothing, in whichever transaction it comes again; nor does what is old by then.
+        let mut fresh = events.is_empty();
+        for event in events {
+            if self.bridge.store.note_event(&event.id)? {
+                fresh = true;
                 self.on_event(event)?;
             }
+        }
+        if fresh {
             for event in ephemeral {
                 self.on_ephemeral(event)?;
             }

@@ -100,8 +100,9 @@ impl Engine {
         self.bridge.now = now;
         match input {
             Input::Started => self.start()?,
-            Input::Transaction { ticket, txn_id, events, ephemeral } => {
-                self.on_transaction(ticket, &txn_id, &events, ephemeral)?;
+            // The id tells nothing: homeservers count anew.
+            Input::Transaction { ticket, txn_id: _, events, ephemeral } => {
+                self.on_transaction(ticket, &events, ephemeral)?;
             }
             Input::Stream { stream, report } => self.on_report(stream, report)?,
             Input::Done { work, outcome } => self.on_done(work, outcome)?,

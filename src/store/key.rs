@@ -49,7 +49,7 @@ tables! {
     Room = b'r', "room";
     /// Sessions on XMPP streams.
     Session = b's', "session";
-    /// Transactions that were handled.
+    /// Events of transactions that were handled.
     Transaction = b't', "transaction";
     /// Stanzas sent but not confirmed.
     Unconfirmed = b'u', "unconfirmed";

@@ -398,8 +398,21 @@ impl Stage {
     // ---- what the person does
 
     pub fn matrix(&mut self, room: &RoomId, sender: &str, kind: &str, state_key: Option<&str>, content: &Value) {
+        let event = self.event(room, sender, kind, state_key, content);
+        self.transaction(vec![event], Vec::new());
+    }
+
+    /// An event that was not handed over yet.
+    pub fn event(
+        &mut self,
+        room: &RoomId,
+        sender: &str,
+        kind: &str,
+        state_key: Option<&str>,
+        content: &Value,
+    ) -> RoomEvent {
         self.next += 1;
-        let event = RoomEvent {
+        RoomEvent {
             room: room.to_owned(),
             id: ruma::EventId::parse(format!("$p{}", self.next)).unwrap(),
             sender: UserId::parse(sender).unwrap(),
@@ -408,18 +421,17 @@ impl Stage {
             at: self.now.wall,
             content: serde_json::value::to_raw_value(content).unwrap(),
             redacts: None,
-        };
-        self.transaction(vec![event], Vec::new());
+        }
     }
 
     pub fn transaction(&mut self, events: Vec<RoomEvent>, ephemeral: Vec<EphemeralEvent>) {
         self.next += 1;
-        self.play(Input::Transaction {
-            ticket: Ticket(self.next),
-            txn_id: format!("t{}", self.next),
-            events,
-            ephemeral,
-        });
+        self.transaction_named(&format!("t{}", self.next), events, ephemeral);
+    }
+
+    pub fn transaction_named(&mut self, txn_id: &str, events: Vec<RoomEvent>, ephemeral: Vec<EphemeralEvent>) {
+        self.next += 1;
+        self.play(Input::Transaction { ticket: Ticket(self.next), txn_id: txn_id.to_owned(), events, ephemeral });
     }
 
     pub fn management(&mut self, owner: &str) {
