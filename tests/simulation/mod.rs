@@ -18,6 +18,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+pub use self::random::Random;
 use self::{config::Planted, world::World};
 
 /// How many seeds every test run tries.
