@@ -89,6 +89,15 @@ impl<'a> Load<'a> {
         texts.iter().filter_map(|text| way.number(text)).collect()
     }
 
+    /// The numbers of messages from Matrix that came back into their room, as if they had been said elsewhere.
+    pub fn echoed(&self, way: Way) -> Vec<usize> {
+        let texts = match way.toward {
+            Toward::Matrix => Vec::new(),
+            Toward::Network => self.person.heard(&self.portals[way.room].room),
+        };
+        texts.iter().filter_map(|text| way.number(text)).collect()
+    }
+
     /// Says the next message of a way, and returns when the server there has it.
     pub fn say(&self, way: Way) {
         let number = {

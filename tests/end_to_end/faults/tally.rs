@@ -61,7 +61,7 @@ pub struct Tally {
 pub fn settle(load: &Load<'_>, last_words: bool, poke: impl Fn()) -> bool {
     poke();
     // A dead connection is found out after a minute and a half, and tried again after a pause.
-    let patience = Duration::from_secs(120) + ground::deadline();
+    let patience = Duration::from_mins(2) + ground::deadline();
     let missing = |way: Way, at_last: bool| {
         let last = load.said(way).len();
         absent(&load.heard(way, at_last), if last_words { last } else { 1 }, last)
@@ -130,7 +130,9 @@ impl Tally {
         for way in load.ways() {
             let said = load.said(way);
             total[usize::from(way.toward == Toward::Network)] += said.len();
-            for (wrong, number) in judge(&load.heard(way, true), said.len()) {
+            let mut wrong = judge(&load.heard(way, true), said.len());
+            wrong.extend(load.echoed(way).into_iter().map(|number| (Wrong::Doubled, number)));
+            for (wrong, number) in wrong {
                 let at = said[number - 1];
                 let by_server = wrong == Wrong::Lost && load.network.lost_itself(way, &way.text(number));
                 findings.push(Finding { wrong, way, number, said: at, fault: near(&strikes, at), by_server });
