@@ -11,6 +11,7 @@
 //! | [`network`] | the contacts, on Prosody or on the Messenger service |
 //! | [`tally`] | what was said against what was heard; the table |
 //! | [`tcp_proxy`], [`http_proxy`] | what stands between the bridge and its servers |
+//! | [`stream_errors`] | stream errors, refused resumption, wrong counts: a test of its own |
 //! | [`disk`], [`clock`] | the bridge's disk and clock |
 
 mod clock;
@@ -19,6 +20,7 @@ mod fault;
 mod http_proxy;
 mod load;
 mod network;
+mod stream_errors;
 mod tally;
 mod tcp_proxy;
 
