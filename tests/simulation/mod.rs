@@ -112,3 +112,8 @@ fn an_acknowledgement_before_the_commit_is_caught() {
 fn a_fresh_transaction_id_at_a_retry_is_caught() {
     assert!(!failures(SEEDS, Planted::FreshTransactionId, 1).is_empty());
 }
+
+#[test]
+fn a_retry_that_does_not_look_for_what_was_sent_before_is_caught() {
+    assert!(!failures(SEEDS, Planted::NoLook, 1).is_empty());
+}
