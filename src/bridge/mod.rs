@@ -17,7 +17,7 @@ use ruma::{OwnedServerName, OwnedUserId, UserId};
 use self::{outbox::Outbox, question::Question};
 use crate::{
     domain::{
-        DebtId, LoginId, Now,
+        DebtId, LoginId, Now, Steady,
         address::{GHOST_PREFIX, ghost_localpart},
         capability::Profile,
         effect::{ContactKey, Debt, Effect, Lane},
@@ -166,6 +166,8 @@ pub struct Bridge {
     pub homeserver: Homeserver,
     /// The time of the input in hand.
     pub now: Now,
+    /// The same, where a step of the clock must not show.
+    pub steady: Steady,
     /// The store's instance id, part of ids that leave the bridge.
     pub instance: String,
     /// What was left out, by kind: silence shows here.
@@ -184,6 +186,7 @@ impl Bridge {
             settings,
             homeserver,
             now: Now::default(),
+            steady: Steady::default(),
             instance,
             ignored: BTreeMap::new(),
         })

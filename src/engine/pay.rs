@@ -269,7 +269,7 @@ impl Engine {
         let (Lane::ToXmpp(contact), Some(row)) = (lane, self.bridge.store.login(login)?) else { return Ok(None) };
         let states = self.knows_chat_states(contact)?;
         let waited = self.bridge.now.wall.since(outgoing.written) > DELAYED;
-        self.remember_said(contact, true, &outgoing.body, self.bridge.now.wall, Source::Matrix)?;
+        self.remember_said(contact, true, &outgoing.body, self.bridge.steady.now(), Source::Matrix)?;
         Ok(Some(message::to_xmpp(
             outgoing,
             &contact.contact,

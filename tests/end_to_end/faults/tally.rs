@@ -30,6 +30,8 @@ pub enum Wrong {
     Lost,
     Doubled,
     Reordered,
+    /// It came back into its own room, as if it had been said elsewhere.
+    Echoed,
 }
 
 /// A message that did not arrive once and in order.
@@ -131,7 +133,7 @@ impl Tally {
             let said = load.said(way);
             total[usize::from(way.toward == Toward::Network)] += said.len();
             let mut wrong = judge(&load.heard(way, true), said.len());
-            wrong.extend(load.echoed(way).into_iter().map(|number| (Wrong::Doubled, number)));
+            wrong.extend(load.echoed(way).into_iter().map(|number| (Wrong::Echoed, number)));
             for (wrong, number) in wrong {
                 let at = said[number - 1];
                 let by_server = wrong == Wrong::Lost && load.network.lost_itself(way, &way.text(number));
@@ -154,7 +156,12 @@ impl Tally {
         }
         rows.entry(None).or_default();
         for finding in self.ours() {
-            rows.entry(finding.fault).or_default()[1 + finding.wrong as usize] += 1;
+            let column = match finding.wrong {
+                Wrong::Lost => 1,
+                Wrong::Doubled | Wrong::Echoed => 2,
+                Wrong::Reordered => 3,
+            };
+            rows.entry(finding.fault).or_default()[column] += 1;
         }
         let mut text = String::new();
         let [to_matrix, to_network] = self.said;
