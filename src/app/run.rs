@@ -176,6 +176,13 @@ async fn serve(config: &Config, registration: &Registration, engine: Engine, bla
                 let _ = mailbox.send(Input::Started).await;
                 service.set_ready(true);
                 tracing::info!("ready");
+                if service.held_any() {
+                    // The ping of the start had the homeserver try at once, before we were ready. Another has it try now.
+                    let nonce = format!("ready-{:016x}", random::<u64>());
+                    if let Err(error) = client.ping(&identity.appservice, &nonce).await {
+                        tracing::warn!(%error, "the homeserver could not be asked to send what waits: it will by itself");
+                    }
+                }
                 std::future::pending::<Exit>().await
             }
             Err(exit) => exit,

@@ -17,7 +17,7 @@ use ruma::{OwnedServerName, OwnedUserId, UserId};
 use self::{outbox::Outbox, question::Question};
 use crate::{
     domain::{
-        BareJid, DebtId, LoginId, Now,
+        BareJid, DebtId, LoginId, Now, Steady,
         address::GHOST_PREFIX,
         capability::Profile,
         effect::{ContactKey, Debt, Effect, Lane},
@@ -181,6 +181,8 @@ pub struct Bridge {
     pub homeserver: Homeserver,
     /// The time of the input in hand.
     pub now: Now,
+    /// The same, where a step of the clock must not show.
+    pub steady: Steady,
     /// The store's instance id, part of ids that leave the bridge.
     pub instance: String,
     /// What was left out, by kind: silence shows here.
@@ -199,6 +201,7 @@ impl Bridge {
             settings,
             homeserver,
             now: Now::default(),
+            steady: Steady::default(),
             instance,
             ignored: BTreeMap::new(),
         })

@@ -24,6 +24,8 @@ struct LaneState {
     handed_out: Option<DebtId>,
     /// Failures of the head in a row.
     failures: u32,
+    /// The head may have been paid by a try whose outcome is not known.
+    doubtful: bool,
     /// Not before this uptime.
     not_before: u64,
     /// Stands in the queue of ready lanes.
@@ -47,6 +49,8 @@ impl Outbox {
         for debt in store.debts()? {
             outbox.added(&debt);
         }
+        // The process before may have tried the first of each.
+        outbox.lanes.values_mut().for_each(|state| state.doubtful = true);
         Ok(outbox)
     }
 
@@ -147,6 +151,7 @@ impl Outbox {
                 state.handed_out = None;
             }
             state.failures = 0;
+            state.doubtful = false;
             state.not_before = 0;
             self.wake(lane);
         }
@@ -170,11 +175,17 @@ impl Outbox {
         let Some(state) = self.lanes.get_mut(lane) else { return };
         state.handed_out = None;
         state.failures = state.failures.saturating_add(1);
+        state.doubtful = true;
         let pause = FIRST_PAUSE.saturating_mul(1 << (state.failures - 1).min(16)).min(LONGEST_PAUSE);
         let spread = pause / 4;
         let pause = pause - spread / 2 + scatter(debt.0 ^ u64::from(state.failures)) % spread.max(1);
         state.not_before = uptime + asked.unwrap_or(0).max(pause);
         self.timers.insert((state.not_before, lane.clone()));
+    }
+
+    /// May the lane's head have been paid already, by a try whose outcome is not known?
+    pub fn may_be_paid(&self, lane: &Lane) -> bool {
+        self.lanes.get(lane).is_some_and(|state| state.doubtful)
     }
 
     /// How often the lane's head has failed in a row.

@@ -20,4 +20,4 @@ pub use address::{Address, BareJid};
 pub use id::{DebtId, LoginId, StreamId, Ticket};
 pub use input::Input;
 pub use output::Output;
-pub use time::{Now, Timestamp, in_words};
+pub use time::{Now, Steady, Timestamp, in_words};

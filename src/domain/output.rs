@@ -138,6 +138,9 @@ pub enum MatrixCall {
         content: String,
         /// Time to show, if not now.
         at: Option<Timestamp>,
+        /// The call may have succeeded before with its answer lost, and a homeserver that was restarted since no longer
+        /// knows the transaction id: first look among the user's newest events in the room for the one with this mark.
+        look_first: Option<String>,
     },
     /// `PUT /rooms/{room}/state/{kind}/{key}`. Gives [`super::input::Receipt::Event`].
     SetState {

@@ -68,9 +68,57 @@ pub struct Now {
     pub uptime: u64,
 }
 
+/// Wall-clock time that goes on evenly when the clock is stepped, as long as the step does not last: for telling times of
+/// our own from times that somebody else's clock gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Steady {
+    /// Wall-clock time at uptime 0; `None` before the first look.
+    base: Option<i64>,
+    /// Since when the clock has been elsewhere, in uptime.
+    stepped: Option<u64>,
+    uptime: u64,
+}
+
+impl Steady {
+    /// A clock that is elsewhere for so long was set right, in milliseconds.
+    const LASTS: u64 = 10 * 60_000;
+    /// What a clock may be elsewhere without having been stepped (it is slewed, or the process slept), in milliseconds.
+    const SLACK: i64 = 500;
+
+    /// Takes note of both clocks.
+    pub fn look(&mut self, now: Now) {
+        self.uptime = now.uptime;
+        let base = now.wall.0.saturating_sub(i64::try_from(now.uptime).unwrap_or(i64::MAX));
+        let apart = self.base.map_or(0, |known| base.saturating_sub(known).abs());
+        let since = *self.stepped.get_or_insert(now.uptime);
+        if apart <= Self::SLACK || now.uptime.saturating_sub(since) >= Self::LASTS {
+            self.base = Some(base);
+            self.stepped = None;
+        }
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.base.unwrap_or(0).saturating_add(i64::try_from(self.uptime).unwrap_or(i64::MAX)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_of_the_clock_counts_only_when_it_lasts() {
+        let mut steady = Steady::default();
+        let mut at = |uptime: u64, ahead: i64| {
+            let wall = Timestamp(1_000_000 + i64::try_from(uptime).unwrap_or_default() + ahead);
+            steady.look(Now { wall, uptime });
+            steady.now().since(Timestamp(1_000_000)) - i64::try_from(uptime).unwrap_or_default()
+        };
+        assert_eq!([at(5, 0), at(10, 400), at(15, 800)], [0, 400, 800], "a clock that is slewed is followed");
+        assert_eq!([at(20, -3_600_000), at(60_000, -3_600_000), at(61_000, 800)], [800, 800, 800]);
+        assert_eq!([at(62_000, 3_600_000), at(661_999, 3_600_000), at(662_000, 3_600_000)], [800, 800, 3_600_000]);
+    }
 
     #[test]
     fn xep_0082_examples() {

@@ -145,13 +145,24 @@ impl Engine {
             })?;
         }
         let mut known = self.bridge.store.portal(contact)?.map(|portal| portal.recent).unwrap_or_default();
-        for item in recent {
-            let text = stable_id::text_hash(&item.message.text);
-            let fits = |said: &Said| said.own == item.own && said.text == text;
-            if let Some(place) = nearest(&known, item.at, fits) {
-                known.remove(place);
-                continue;
+        let mut told = vec![false; recent.len()];
+        // First what was known at the time that the archive gives, then what a slow connection brought, or took, late.
+        for late in [false, true] {
+            for (item, told) in recent.iter().zip(&mut told).filter(|(_, told)| !**told) {
+                let text = stable_id::text_hash(&item.message.text);
+                let fits = |said: &Said| said.own == item.own && said.text == text;
+                let place = if late {
+                    known.iter().position(|said| fits(said) && is_late(said, item.at))
+                } else {
+                    nearest(&known, item.at, fits)
+                };
+                if let Some(place) = place {
+                    known.remove(place);
+                    *told = true;
+                }
             }
+        }
+        for (item, _) in recent.into_iter().zip(told).filter(|(_, told)| !told) {
             let (own, at) = (item.own, item.at);
             let there = self.was_in_recovered_room(contact, own, &item.message.text, at, Source::Archive)?;
             self.remember_said(contact, own, &item.message.text, at, Source::Archive)?;
@@ -258,6 +269,18 @@ impl Engine {
 
 /// Two times of the same message, on a network whose messages have no ids, differ by no more than this, in milliseconds.
 const SAME: i64 = 2_000;
+
+/// The server can have had what we sent by no more than this later than we sent it, in milliseconds.
+const LATE: i64 = 10 * 60_000;
+
+/// Whether we can have heard it after the archive had it, or have sent it before: by our clock it has another time.
+fn is_late(said: &Said, archived: Timestamp) -> bool {
+    match said.from {
+        Source::Live => said.at.since(archived) > 0,
+        Source::Matrix => (0..=LATE).contains(&archived.since(said.at)),
+        Source::Archive | Source::Offline => false,
+    }
+}
 
 /// Of what was said and fits, the one nearest in time: what was sent anew after a cut stands there more than once.
 fn nearest(said: &[Said], at: Timestamp, fits: impl Fn(&Said) -> bool) -> Option<usize> {

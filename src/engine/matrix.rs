@@ -368,7 +368,8 @@ fn text_of(content: &RawValue) -> Option<String> {
     (text.msgtype == "m.text").then_some(text.body)
 }
 
-/// The key that marks our events is spelled once more in a derive above; this holds the two together.
+/// The key that marks our events is spelled once more in a derive above, and in `matrix/calls.rs`; this holds the first two
+/// together, and a test of the wire the others.
 #[cfg(test)]
 mod tests {
     #[test]

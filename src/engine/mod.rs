@@ -120,6 +120,7 @@ impl Engine {
     /// Takes in what happened. An error is the store's: the process cannot go on with it.
     pub fn handle(&mut self, now: Now, input: Input) -> Result<(), StoreError> {
         self.bridge.now = now;
+        self.bridge.steady.look(now);
         match input {
             Input::Started => self.start()?,
             Input::Transaction { ticket, txn_id, events, ephemeral, overtakes } => {

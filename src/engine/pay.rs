@@ -140,6 +140,7 @@ impl Engine {
                                 txn,
                                 content: self.marked(event, debt.id),
                                 at: *at,
+                                look_first: self.mark_to_look_for(debt),
                             }),
                             None => Due::Moot,
                         }
@@ -157,11 +158,9 @@ impl Engine {
                     let edits =
                         replaces.as_ref().and_then(|key| row.notices.iter().rev().find(|(known, _)| known == key));
                     let content = notice_content(notice, edits.map(|(_, event)| event.as_str()));
-                    self.notice_call(room, debt.id, &content)
+                    self.notice_call(room, debt, &content)
                 }
-                Effect::Reply { room, notice } => {
-                    self.notice_call(room.clone(), debt.id, &notice_content(notice, None))
-                }
+                Effect::Reply { room, notice } => self.notice_call(room.clone(), debt, &notice_content(notice, None)),
                 Effect::Redact { room, event } => {
                     Due::Call(MatrixCall::Redact { room: room.clone(), user: bot, event: event.clone(), txn })
                 }
@@ -176,16 +175,22 @@ impl Engine {
         })
     }
 
-    fn notice_call(&self, room: OwnedRoomId, debt: DebtId, content: &serde_json::Value) -> Due {
+    fn notice_call(&self, room: OwnedRoomId, debt: &Debt, content: &serde_json::Value) -> Due {
         let event = MatrixEvent { kind: "m.room.message".to_owned(), content: content.to_string() };
         Due::Call(MatrixCall::Send {
             room,
             user: self.bridge.homeserver.bot.clone(),
             kind: event.kind.clone(),
-            txn: self.bridge.wire_id(debt),
-            content: self.marked(&event, debt),
+            txn: self.bridge.wire_id(debt.id),
+            content: self.marked(&event, debt.id),
             at: None,
+            look_first: self.mark_to_look_for(debt),
         })
+    }
+
+    /// The mark of an event that may be in its room already: an earlier try failed, or this process does not know of any.
+    fn mark_to_look_for(&self, debt: &Debt) -> Option<String> {
+        self.bridge.outbox.may_be_paid(&debt.lane).then(|| self.bridge.wire_id(debt.id))
     }
 
     /// The content with our mark, by which the echo in a transaction is known.
@@ -281,7 +286,8 @@ impl Engine {
                     return Ok(Due::Moot);
                 };
                 let content = self.marked(&event, debt.id);
-                Due::Call(MatrixCall::Send { room, user, kind: event.kind, txn, content, at: *at })
+                let look_first = self.mark_to_look_for(debt);
+                Due::Call(MatrixCall::Send { room, user, kind: event.kind, txn, content, at: *at, look_first })
             }
             Effect::RedactNamed { sender, name } => match (user(sender), self.bridge.store.event_of(portal, name)?) {
                 (Some(user), Some(event)) => Due::Call(MatrixCall::Redact { room, user, event, txn }),
@@ -344,7 +350,7 @@ impl Engine {
             receipts: self.profile_of(login)?.is_some_and(|profile| profile.extensible),
         };
         let waited = self.bridge.now.wall.since(outgoing.written) > DELAYED;
-        self.remember_said(contact, true, &outgoing.body, self.bridge.now.wall, Source::Matrix)?;
+        self.remember_said(contact, true, &outgoing.body, self.bridge.steady.now(), Source::Matrix)?;
         Ok(Some(message::to_xmpp(
             outgoing,
             &contact.contact,

@@ -81,7 +81,8 @@ impl Review {
     /// Is there a gap in the numbers: has the transaction before this one not come?
     fn is_gap(&mut self, txn: &str, now: u64) -> bool {
         let Ok(number) = txn.parse::<u64>() else { return false };
-        let last = self.number.replace(self.number.map_or(number, |last| last.max(number)));
+        // One that is lower came late, or the homeserver counts anew.
+        let last = self.number.replace(number);
         if now.saturating_sub(self.false_since) > ALARMS_FOR {
             self.false_alarms = 0;
         }
@@ -231,8 +232,8 @@ impl Engine {
         let mut missed = false;
         for event in rooms.values().flat_map(|reading| &reading.events) {
             if event.at.0 >= oldest && self.is_said(event)? && !self.is_handled(event)? {
-                missed |= !waiting.iter().flat_map(|waiting| &waiting.events).any(|known| known.id == event.id);
-                self.on_event(event)?;
+                let new = self.take_event(event)?;
+                missed |= new && !waiting.iter().flat_map(|waiting| &waiting.events).any(|known| known.id == event.id);
             }
         }
         if missed {
@@ -250,22 +251,33 @@ impl Engine {
         Ok(())
     }
 
+    /// The transaction's own id tells nothing: a homeserver may count anew, and put an event into a second one.
     fn take_transaction(&mut self, waiting: Waiting) -> Result<(), StoreError> {
-        // A transaction that was handled is answered again, and changes nothing.
-        if self.bridge.store.note_transaction(&waiting.txn)? {
-            for event in &waiting.events {
-                if self.bridge.is_ours(&event.sender) {
-                    self.on_own_event(event)?;
-                } else {
-                    self.on_event(event)?;
-                }
+        let mut fresh = waiting.events.is_empty();
+        for event in &waiting.events {
+            if self.bridge.is_ours(&event.sender) {
+                self.on_own_event(event)?;
+            } else {
+                fresh |= self.take_event(event)?;
             }
+        }
+        // What else came with events that are known is as old as they are.
+        if fresh {
             for event in waiting.ephemeral {
                 self.on_ephemeral(event)?;
             }
         }
         self.outputs.push(Output::Answer(waiting.ticket));
         Ok(())
+    }
+
+    /// Takes in an event of somebody else, whichever way it came. `false`: it was handled before.
+    fn take_event(&mut self, event: &RoomEvent) -> Result<bool, StoreError> {
+        let new = self.bridge.store.note_event(&event.id)?;
+        if new {
+            self.on_event(event)?;
+        }
+        Ok(new)
     }
 
     fn sweep_after(&mut self, pause: u64) {

@@ -108,7 +108,7 @@ impl Engine {
             }
             return Ok(());
         }
-        let now = self.bridge.now.wall;
+        let now = self.bridge.steady.now();
         if carbon::is_carbon(&stanza) {
             if !from_account {
                 self.bridge.ignore("forged carbon");

@@ -64,6 +64,8 @@ pub struct AppService {
     ready: AtomicBool,
     /// Transactions are told to come again.
     refusing: AtomicBool,
+    /// One was.
+    held: AtomicBool,
     /// A transaction came and did not reach the engine: the next may have overtaken it.
     missed: AtomicBool,
     last_ping: Mutex<Option<String>>,
@@ -80,6 +82,7 @@ impl AppService {
             places: Semaphore::new(TRANSACTIONS_AT_ONCE),
             ready: AtomicBool::new(false),
             refusing: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             missed: AtomicBool::new(false),
             last_ping: Mutex::new(None),
         })
@@ -95,6 +98,12 @@ impl AppService {
     /// answered for and lost, should there be rooms to recover.
     pub fn refuse_transactions(&self) {
         self.refusing.store(true, Ordering::Relaxed);
+    }
+
+    /// A transaction was told to come again because of [`AppService::hold_transactions`]: unless it is asked to, the
+    /// homeserver may take minutes to try again.
+    pub fn held_any(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// The transaction id of the last ping that reached *this* process: tells it from another one that listens at the
@@ -167,6 +176,7 @@ async fn push(State(service): State<Arc<AppService>>, Path(txn_id): Path<String>
     }
     let on_its_way = OnItsWay(&service.missed);
     if service.refusing.load(Ordering::Relaxed) {
+        service.held.store(true, Ordering::Relaxed);
         return refuse(&service, "The bridge is starting.");
     }
     let Ok(_place) = service.places.try_acquire() else {

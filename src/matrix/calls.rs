@@ -8,6 +8,7 @@ use ruma::{
         account::{register, whoami},
         appservice::request_ping,
         discovery::get_supported_versions,
+        filter::RoomEventFilter,
         media::create_content,
         membership::{join_room_by_id, joined_members, joined_rooms, leave_room},
         message::{get_message_events, send_message_event},
@@ -43,6 +44,24 @@ pub struct StateEvent {
 #[derive(Deserialize)]
 struct Content {
     content: Box<RawValue>,
+}
+
+/// How many of a user's newest events are looked at for one that was sent before. Lanes go in order, so that it is the
+/// newest of its lane.
+const LOOKED_AT: u16 = 20;
+
+/// An event of ours as it stands in a room.
+#[derive(Deserialize)]
+struct SentEvent {
+    event_id: OwnedEventId,
+    sender: OwnedUserId,
+    content: SentContent,
+}
+
+#[derive(Deserialize)]
+struct SentContent {
+    #[serde(rename = "org.messenger_bridge.debt")]
+    mark: Option<String>,
 }
 
 impl Client {
@@ -143,6 +162,26 @@ impl Client {
         let at = at.and_then(|at| UInt::new(u64::try_from(at.0).ok()?));
         request.timestamp = at.map(MilliSecondsSinceUnixEpoch);
         Ok(self.call("send", Some(user), request).await?.event_id)
+    }
+
+    /// `GET /rooms/{room}/messages`: of the user's newest events of this type, the one that carries this mark.
+    pub async fn find_sent(
+        &self,
+        user: &UserId,
+        room: &RoomId,
+        kind: &str,
+        mark: &str,
+    ) -> Result<Option<OwnedEventId>, CallError> {
+        let mut request = get_message_events::v3::Request::backward(room.to_owned());
+        request.limit = LOOKED_AT.into();
+        request.filter = RoomEventFilter::default();
+        request.filter.senders = Some(vec![user.to_owned()]);
+        request.filter.types = Some(vec![kind.to_owned()]);
+        let answer = self.call("messages", Some(user), request).await?;
+        Ok(answer.chunk.iter().find_map(|event| {
+            let sent: SentEvent = event.deserialize_as_unchecked().ok()?;
+            (sent.sender == *user && sent.content.mark.as_deref() == Some(mark)).then_some(sent.event_id)
+        }))
     }
 
     /// `PUT /rooms/{room}/state/{kind}/{key}`.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use ruma::{OwnedRoomId, RoomId, UserId};
+use ruma::{OwnedEventId, OwnedRoomId, RoomId, UserId};
 use serde_json::Value;
 use tokio::{
     sync::{Mutex, Semaphore, mpsc},
@@ -141,8 +141,11 @@ impl MatrixSender {
             MatrixCall::Invite { room, user, target } => {
                 self.invite(user, room, target).await.map(|()| Receipt::Nothing)
             }
-            MatrixCall::Send { room, user, kind, txn, content, at } => {
-                let event = client.send(user, room, kind, txn, content, *at).await?;
+            MatrixCall::Send { room, user, kind, txn, content, at, look_first } => {
+                let event = match self.find_sent(room, user, kind, look_first.as_deref()).await? {
+                    Some(event) => event,
+                    None => client.send(user, room, kind, txn, content, *at).await?,
+                };
                 if kind == "m.room.message" {
                     self.presence.note_activity(user);
                 }
@@ -162,6 +165,22 @@ impl MatrixSender {
             MatrixCall::GetEvent { room, user, event } => {
                 client.event_content(user, room, event).await.map(Receipt::Content)
             }
+        }
+    }
+
+    /// The event of an earlier try, if it is in the room. A refusal to show the room is no reason not to try again.
+    async fn find_sent(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+        kind: &str,
+        mark: Option<&str>,
+    ) -> Result<Option<OwnedEventId>, CallError> {
+        let Some(mark) = mark else { return Ok(None) };
+        match self.client.find_sent(user, room, kind, mark).await {
+            // Not knowing is not the same as its not being there: it would be said twice.
+            Err(error) if error.is_transient() => Err(error),
+            found => Ok(found.unwrap_or(None)),
         }
     }
 

@@ -59,7 +59,7 @@ tables! {
     Reaction = b'x', "reaction";
     /// Sessions on XMPP streams.
     Session = b's', "session";
-    /// Transactions that were handled.
+    /// Events of transactions that were handled.
     Transaction = b't', "transaction";
     /// Stanzas sent but not confirmed.
     Unconfirmed = b'u', "unconfirmed";

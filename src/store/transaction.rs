@@ -1,5 +1,9 @@
-//! Table transaction: which transactions were handled, so that a repeated one changes nothing.
+//! Table transaction: which events of the homeserver's transactions were handled, so that a repeated one changes nothing.
+//!
+//! The transactions' own ids do not tell: Synapse on `SQLite` counts them anew after a restart, and a homeserver that was
+//! killed can put an event into a second transaction.
 
+use ruma::EventId;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -7,8 +11,9 @@ use super::{
     key::{Key, Table},
 };
 
-/// How many transactions are remembered. The homeserver repeats only the last one, until it is answered.
-pub const REMEMBERED: u64 = 1024;
+/// How many events are remembered. The homeserver repeats only the last transaction, until it is answered; Synapse's hold
+/// at most 100 events.
+pub const REMEMBERED: u64 = 8192;
 
 #[derive(Serialize, Deserialize)]
 struct Place(u64);
@@ -16,8 +21,8 @@ struct Place(u64);
 #[derive(Serialize, Deserialize)]
 struct Named(String);
 
-fn key(txn: &str) -> Vec<u8> {
-    Key::of(Table::Transaction).byte(b'n').text(txn).done()
+fn key(event: &str) -> Vec<u8> {
+    Key::of(Table::Transaction).byte(b'n').text(event).done()
 }
 
 fn place_key(place: u64) -> Vec<u8> {
@@ -25,9 +30,9 @@ fn place_key(place: u64) -> Vec<u8> {
 }
 
 impl Store {
-    /// Notes a transaction; `false` if it was handled before.
-    pub fn note_transaction(&mut self, txn: &str) -> Result<bool, StoreError> {
-        if self.row::<Place>(&key(txn))?.is_some() {
+    /// Notes an event; `false` if it was handled before.
+    pub fn note_event(&mut self, event: &EventId) -> Result<bool, StoreError> {
+        if self.row::<Place>(&key(event.as_str()))?.is_some() {
             return Ok(false);
         }
         let count_key = Key::of(Table::Meta).text("transactions").done();
@@ -35,8 +40,8 @@ impl Store {
         if let Some(Named(oldest)) = self.row(&place_key(place))? {
             self.erase(key(&oldest));
         }
-        self.write(place_key(place), &Named(txn.to_owned()))?;
-        self.write(key(txn), &Place(place))?;
+        self.write(place_key(place), &Named(event.to_string()))?;
+        self.write(key(event.as_str()), &Place(place))?;
         self.write(count_key, &Place(place + 1))?;
         Ok(true)
     }

@@ -21,7 +21,34 @@ pub struct Bridge {
     pub synapse: Synapse,
     folder: PathBuf,
     port: Port,
+    /// What runs the program: a program with arguments, to which the bridge's command line is added; empty: nothing.
+    runner: Vec<String>,
     process: Mutex<Option<Process>>,
+}
+
+/// Where a bridge and its homeserver are, and what stands between them.
+#[derive(Debug)]
+pub struct Plan {
+    pub folder: PathBuf,
+    /// Where the bridge listens.
+    pub port: Port,
+    /// Where Synapse listens.
+    pub synapse: Port,
+    /// The port at which the bridge reaches the homeserver.
+    pub homeserver: u16,
+    /// The port at which the homeserver reaches the bridge.
+    pub appservice: u16,
+    /// See [`Bridge`].
+    pub runner: Vec<String>,
+}
+
+impl Plan {
+    /// Nothing in between, in a new folder whose name begins with `name`.
+    pub fn new(name: &str) -> Self {
+        let (port, synapse) = (Port::reserve(), Port::reserve());
+        let (homeserver, appservice) = (synapse.number(), port.number());
+        Self { folder: ground::folder(name), port, synapse, homeserver, appservice, runner: Vec::new() }
+    }
 }
 
 /// A person's direct chat with the bot.
@@ -51,17 +78,21 @@ impl Bridge {
 
     /// The same with the whole of `networks`.
     pub fn start_on(name: &str, networks: &Value) -> Self {
-        Self::start_with(name, networks, &json!({}))
+        Self::start_as_planned(Plan::new(name), networks, &json!({}))
     }
 
     /// The same with sections of the configuration replaced.
     pub fn start_with(name: &str, networks: &Value, sections: &Value) -> Self {
-        let folder = ground::folder(name);
-        let (port, synapse_port) = (Port::reserve(), Port::reserve());
+        Self::start_as_planned(Plan::new(name), networks, sections)
+    }
+
+    /// The same where `plan` says.
+    pub fn start_as_planned(plan: Plan, networks: &Value, sections: &Value) -> Self {
+        let Plan { folder, port, synapse, homeserver, appservice, runner } = plan;
         let mut config = json!({
-            "homeserver": {"address": format!("http://127.0.0.1:{synapse_port}"), "domain": Synapse::DOMAIN},
+            "homeserver": {"address": format!("http://127.0.0.1:{homeserver}"), "domain": Synapse::DOMAIN},
             "appservice": {
-                "listen": format!("127.0.0.1:{port}"), "address": format!("http://127.0.0.1:{port}"),
+                "listen": format!("127.0.0.1:{port}"), "address": format!("http://127.0.0.1:{appservice}"),
                 "bot": {"localpart": "messengerbot", "displayname": "Messenger bridge"},
             },
             "store": {"path": "./data", "key_file": "./data.key"},
@@ -78,23 +109,42 @@ impl Bridge {
         let generated = run_program(&folder, &["generate-registration"]);
         assert!(generated.status.success(), "{}", String::from_utf8_lossy(&generated.stderr));
         let registration = folder.join("registration.yaml");
-        let synapse = Synapse::start("synapse", synapse_port, &[&registration], &json!({}));
-        let bridge = Self { synapse, folder, port, process: Mutex::new(None) };
+        let synapse = Synapse::start("synapse", synapse, &[&registration], &json!({}));
+        let bridge = Self { synapse, folder, port, runner, process: Mutex::new(None) };
         bridge.launch();
         bridge
     }
 
     /// Starts it again on the same folder and awaits that the homeserver and it know each other.
     pub fn launch(&self) {
-        self.launch_as(program());
+        self.launch_as(self.runner());
     }
 
-    fn launch_as(&self, mut command: Command) {
-        command.arg("run").args(FILES).current_dir(&self.folder);
-        let mut process = Process::start("the bridge", command, &self.log());
+    fn launch_as(&self, command: Command) {
+        let mut process = self.spawn(command);
         let port = self.port.number();
         process.await_ready(|| http::get(port, "/_matrix/mau/ready").is_ok_and(|answer| answer.status == 200));
         *self.process.lock().expect("no test panicked in here") = Some(process);
+    }
+
+    /// Starts it, awaits that it refuses to run, and returns the end of its log.
+    pub fn refuses_to_run(&self) -> String {
+        let mut process = self.spawn(self.runner());
+        let status = process.wait();
+        assert!(!status.success(), "the bridge ended with {status}; its log:\n{}", process.log_tail());
+        process.log_tail()
+    }
+
+    fn spawn(&self, mut command: Command) -> Process {
+        command.arg("run").args(FILES).current_dir(&self.folder);
+        Process::start("the bridge", command, &self.log())
+    }
+
+    fn runner(&self) -> Command {
+        let Some((runner, arguments)) = self.runner.split_first() else { return program() };
+        let mut command = Command::new(runner);
+        command.args(arguments).arg(program().get_program());
+        command
     }
 
     /// The same under strace, which writes what the process asks of the system into `trace` in its folder.

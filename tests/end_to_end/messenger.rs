@@ -17,14 +17,14 @@ use crate::messenger_service::{
 };
 
 /// The service, its clock, and one account on it.
-struct Messenger {
-    runtime: Runtime,
-    service: Service,
-    me: Account,
+pub struct Messenger {
+    pub runtime: Runtime,
+    pub service: Service,
+    pub me: Account,
 }
 
 impl Messenger {
-    fn start(change: impl FnOnce(&mut Switches)) -> Self {
+    pub fn start(change: impl FnOnce(&mut Switches)) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let mut switches = Switches {
             era: Era::April2012,
@@ -41,7 +41,7 @@ impl Messenger {
         Self { runtime, service, me }
     }
 
-    fn contact(&self, name: &str) -> Account {
+    pub fn contact(&self, name: &str) -> Account {
         let contact = self.service.add_account(&format!("{name}@hotmail.com"), name, "pw").expect("a contact");
         self.service.befriend(&self.me.jid, &contact.jid, name).expect("friends");
         self.service.online(&contact.jid, "").expect("on line");
@@ -49,7 +49,7 @@ impl Messenger {
     }
 
     /// `networks` of the bridge's configuration.
-    fn networks(&self, accept_name: Option<&str>) -> Value {
+    pub fn networks(&self, accept_name: Option<&str>) -> Value {
         let ca = ground::folder("messenger").join("ca.pem");
         fs::write(&ca, self.service.ca_pem()).expect("write the authority");
         json!({"messenger": {
@@ -80,7 +80,7 @@ impl Messenger {
         })
     }
 
-    fn sign_in(&self, management: &Management<'_>) {
+    pub fn sign_in(&self, management: &Management<'_>) {
         let answer = management.ask("login messenger", |answer| answer.contains("http"));
         let link = answer.split_whitespace().find(|word| word.starts_with("http")).expect("a link").to_owned();
         management.say_secret(&self.browse(&link));

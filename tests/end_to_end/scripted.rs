@@ -1,5 +1,6 @@
 //! An XMPP server that does what a test tells it to, for what no real server would do. Direct TLS, one account.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -32,18 +33,27 @@ pub struct Script {
     pub refuse: bool,
     /// The items of the roster, as XML.
     pub roster: String,
-    /// The answer to `<resume/>`, as XML.
-    pub resumption: &'static str,
+    /// The answer to `<resume/>`.
+    pub resumption: Resumption,
 }
+
+/// How a server answers `<resume/>` (XEP-0198 section 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumption {
+    /// The session is gone, and it does not say what it had handled.
+    Refused,
+    /// The session is gone, and it says what it had handled.
+    RefusedCounted,
+    /// The session goes on.
+    Granted,
+}
+
+/// What a wrong server claims to have handled beyond what it has.
+const BEYOND: usize = 1_000;
 
 impl Default for Script {
     fn default() -> Self {
-        Self {
-            mechanisms: &["PLAIN"],
-            refuse: false,
-            roster: String::new(),
-            resumption: "<failed xmlns='urn:xmpp:sm:3'/>",
-        }
+        Self { mechanisms: &["PLAIN"], refuse: false, roster: String::new(), resumption: Resumption::Refused }
     }
 }
 
@@ -70,6 +80,44 @@ struct Log {
     current: Option<mpsc::UnboundedSender<String>>,
     /// Stanzas sent since XEP-0198 was enabled on the newest stream.
     sent: u32,
+    /// Those of them that were not acknowledged, with their numbers.
+    unacknowledged: VecDeque<(u32, String)>,
+    /// Messages for the client's next session.
+    kept: Vec<String>,
+    /// What comes is forgotten: it is lost on its way.
+    deaf: bool,
+    /// Every top-level element that came while it was.
+    missed: Vec<Element>,
+    /// Added to every count of handled stanzas.
+    beyond: usize,
+}
+
+impl Log {
+    /// Numbers a stanza and remembers it until it is acknowledged.
+    fn count(&mut self, stanza: String) -> String {
+        self.sent += 1;
+        self.unacknowledged.push_back((self.sent, stanza.clone()));
+        stanza
+    }
+
+    fn acknowledged(&mut self, h: Option<&str>) {
+        let h: u32 = h.and_then(|h| h.parse().ok()).unwrap_or(0);
+        self.unacknowledged.retain(|(number, _)| *number > h);
+    }
+
+    /// Stanzas that came since the newest `<enable/>`, as the server tells it.
+    fn handled(&self) -> usize {
+        let stanza = |element: &&Element| ["iq", "message", "presence"].contains(&element.name());
+        newest_session(self).iter().filter(stanza).count() + self.beyond
+    }
+
+    /// The session is gone: what was not acknowledged goes where messages to people who are away go.
+    fn end_session(&mut self) {
+        let stamp = "<delay xmlns='urn:xmpp:delay' stamp='2026-01-01T00:00:00Z'/></message>";
+        let messages = self.unacknowledged.drain(..).map(|(_, stanza)| stanza);
+        let messages = messages.filter(|stanza| stanza.starts_with("<message"));
+        self.kept.extend(messages.map(|message| message.replace("</message>", stamp)));
+    }
 }
 
 impl State {
@@ -132,9 +180,44 @@ impl Scripted {
     /// Sends one stanza as it stands on the newest connection.
     pub fn send(&self, stanza: &str) {
         let mut log = self.state.lock();
-        log.sent += 1;
+        let stanza = log.count(stanza.to_owned());
         let current = log.current.as_ref().expect("a connection");
-        current.send(stanza.to_owned()).expect("a connection that stands");
+        current.send(stanza).expect("a connection that stands");
+    }
+
+    /// Ends the newest stream with an error (RFC 6120 section 4.9); `condition` is its element.
+    pub fn fail(&self, condition: &str) {
+        let log = self.state.lock();
+        if let Some(current) = &log.current {
+            let _ = current.send(format!("<stream:error>{condition}</stream:error></stream:stream>"));
+        }
+    }
+
+    /// From now on what comes is lost on its way, until the next connection.
+    pub fn lose(&self) {
+        self.state.lock().deaf = true;
+    }
+
+    /// Awaits a message with this text that is lost.
+    pub fn expect_lost(&self, text: &str) {
+        self.until(&format!("lost message {text:?}"), |log| {
+            log.missed.iter().any(|element| text_of(element).as_deref() == Some(text)).then_some(())
+        });
+    }
+
+    /// From now on it claims to have handled more than it was sent; says so at once.
+    pub fn claim_beyond(&self) {
+        let mut log = self.state.lock();
+        log.beyond = BEYOND;
+        let h = log.handled();
+        if let Some(current) = &log.current {
+            let _ = current.send(format!("<a xmlns='{SM}' h='{h}'/>"));
+        }
+    }
+
+    /// Texts of all messages that it handled, in order.
+    pub fn texts(&self) -> Vec<String> {
+        self.state.lock().received.iter().filter_map(text_of).collect()
     }
 
     /// Asks how many stanzas were handled (XEP-0198) until it is all that were sent.
@@ -216,6 +299,7 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, script: Script, name: &
     {
         let mut log = state.lock();
         log.connections += 1;
+        log.deaf = false;
         log.current = Some(outgoing.clone());
     }
     let mut conversation = Conversation { script, name, state, signed_in: false };
@@ -228,6 +312,10 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, script: Script, name: &
             line = queue.recv() => {
                 let Some(line) = line else { return };
                 if writer.write_all(line.as_bytes()).await.is_err() || writer.flush().await.is_err() { return }
+                if line.ends_with("</stream:stream>") {
+                    let _ = writer.shutdown().await;
+                    return;
+                }
             }
             read = reader.read(&mut chunk) => {
                 let Ok(count @ 1..) = read else { return };
@@ -257,6 +345,11 @@ impl Conversation {
             Piece::End => "</stream:stream>".to_owned(),
             Piece::Element(text) => {
                 let Ok(element) = parse(text) else { return String::new() };
+                if self.state.lock().deaf {
+                    self.state.lock().missed.push(element);
+                    self.state.news.notify_all();
+                    return String::new();
+                }
                 let answer = self.answer_element(splitter, &element);
                 self.state.lock().received.push(element);
                 self.state.news.notify_all();
@@ -294,23 +387,39 @@ impl Conversation {
                 format!("<success xmlns='{SASL}'/>")
             }
             "enable" => {
-                self.state.lock().sent = 0;
+                let mut log = self.state.lock();
+                log.end_session();
+                (log.sent, log.beyond) = (0, 0);
                 format!("<enabled xmlns='{SM}' id='a-stream' resume='true' max='300'/>")
             }
-            "resume" => self.script.resumption.to_owned(),
-            "r" => {
-                let handled = self.stanzas_received();
-                format!("<a xmlns='{SM}' h='{handled}'/>")
+            "resume" => self.answer_resume(element),
+            "r" => format!("<a xmlns='{SM}' h='{}'/>", self.state.lock().handled()),
+            "a" => {
+                self.state.lock().acknowledged(element.attr("h"));
+                String::new()
             }
             "iq" => self.answer_iq(element),
+            "presence" if element.attr("type").is_none() && element.attr("to").is_none() => {
+                let mut log = self.state.lock();
+                let kept: Vec<String> = log.kept.drain(..).collect();
+                kept.into_iter().map(|message| log.count(message)).collect()
+            }
             _ => String::new(),
         }
     }
 
-    /// Stanzas since the newest `<enable/>`.
-    fn stanzas_received(&self) -> usize {
-        let log = self.state.lock();
-        newest_session(&log).iter().filter(|element| ["iq", "message", "presence"].contains(&element.name())).count()
+    fn answer_resume(&self, resume: &Element) -> String {
+        let mut log = self.state.lock();
+        let handled = log.handled();
+        match self.script.resumption {
+            Resumption::Refused => format!("<failed xmlns='{SM}'/>"),
+            Resumption::RefusedCounted => format!("<failed xmlns='{SM}' h='{handled}'/>"),
+            Resumption::Granted => {
+                log.acknowledged(resume.attr("h"));
+                let again: String = log.unacknowledged.iter().map(|(_, stanza)| stanza.as_str()).collect();
+                format!("<resumed xmlns='{SM}' previd='a-stream' h='{handled}'/>{again}")
+            }
+        }
     }
 
     fn answer_iq(&self, iq: &Element) -> String {
@@ -330,17 +439,21 @@ impl Conversation {
             }
             "urn:xmpp:ping" | "urn:ietf:params:xml:ns:xmpp-session" => String::new(),
             _ => {
-                self.state.lock().sent += 1;
-                return format!(
+                return self.state.lock().count(format!(
                     "<iq type='error' id='{id}'><error type='cancel'><service-unavailable \
                      xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
-                );
+                ));
             }
         };
         // A stanza sent, too; the answer to the bind comes before XEP-0198 is enabled, which starts at 0.
-        self.state.lock().sent += 1;
-        format!("<iq type='result' id='{id}'>{result}</iq>")
+        self.state.lock().count(format!("<iq type='result' id='{id}'>{result}</iq>"))
     }
+}
+
+/// The text of a message.
+fn text_of(element: &Element) -> Option<String> {
+    let body = element.get_child("body", "jabber:client").filter(|_| element.name() == "message");
+    body.map(Element::text)
 }
 
 /// What came since the newest `<enable/>`.

@@ -136,6 +136,55 @@ fn offline_messages_are_gathered_and_one_that_the_archive_has_too_is_one() {
     assert_eq!(stage.bodies(jid).len(), 7, "asked again, the archive shows nothing twice");
 }
 
+/// A connection that was frozen for a while: what came late, and what was taken late, is in the archive at its own time.
+#[test]
+fn what_came_or_went_late_is_known_when_the_archive_has_it_at_its_own_time() {
+    let jid = "juliet@messenger.live.com";
+    let mut stage = Stage::messenger(&format!("<item jid='{jid}' subscription='both'/>"));
+    let room = stage.room(jid);
+    let begun = stage.now.wall;
+    stage.says(&room, "sent before the server had it");
+    stage.pass(30_000);
+    stage.phone_sends(jid, "heard after the server had it");
+    stage.phone_sends(jid, "again");
+    let stamp = begun.to_xmpp();
+    stage.answers.insert(
+        "urn:xmpp:archive",
+        format!(
+            "<chat xmlns='urn:xmpp:archive' with='{jid}' start='{stamp}'><to secs='20'><body>sent before the server had \
+             it</body></to><from secs='1'><body>heard after the server had it</body></from><from secs='1'><body>again\
+             </body></from><from secs='1'><body>again</body></from></chat>"
+        ),
+    );
+    stage.cut(false);
+    // Only the second "again" was lost with the connection.
+    assert_eq!(stage.bodies(jid), ["heard after the server had it", "again", "again"]);
+    stage.cut(false);
+    assert_eq!(stage.bodies(jid).len(), 3, "asked again, the archive shows nothing twice");
+}
+
+/// The clock is stepped an hour and back while people talk: the archive's times, which are right, are still known.
+#[test]
+fn a_step_of_the_clock_shows_nothing_twice() {
+    let jid = "juliet@messenger.live.com";
+    let mut stage = Stage::messenger(&format!("<item jid='{jid}' subscription='both'/>"));
+    let room = stage.room(jid);
+    let stamp = stage.now.wall.to_xmpp();
+    for step in [3_600_000, -3_600_000] {
+        stage.now.wall.0 += step;
+        stage.says(&room, "mine");
+        stage.phone_sends(jid, "theirs");
+        stage.now.wall.0 -= step;
+    }
+    let lines = "<to secs='0'><body>mine</body></to><from secs='0'><body>theirs</body></from>".repeat(2);
+    stage.answers.insert(
+        "urn:xmpp:archive",
+        format!("<chat xmlns='urn:xmpp:archive' with='{jid}' start='{stamp}'>{lines}</chat>"),
+    );
+    stage.cut(false);
+    assert_eq!(stage.bodies(jid), ["theirs", "theirs"]);
+}
+
 #[test]
 fn what_the_server_kept_comes_oldest_first_before_anything_live() {
     let kept = |body: &str, stamp: &str| {

@@ -521,6 +521,30 @@ impl Stage {
         state_key: Option<&str>,
         content: Box<serde_json::value::RawValue>,
     ) {
+        let event = self.event_of(room, sender, kind, state_key, content);
+        self.transaction(vec![event], Vec::new());
+    }
+
+    /// An event that was not handed over yet.
+    pub fn event(
+        &mut self,
+        room: &RoomId,
+        sender: &str,
+        kind: &str,
+        state_key: Option<&str>,
+        content: &Value,
+    ) -> RoomEvent {
+        self.event_of(room, sender, kind, state_key, serde_json::value::to_raw_value(content).unwrap())
+    }
+
+    fn event_of(
+        &mut self,
+        room: &RoomId,
+        sender: &str,
+        kind: &str,
+        state_key: Option<&str>,
+        content: Box<serde_json::value::RawValue>,
+    ) -> RoomEvent {
         self.next += 1;
         self.contents.insert(format!("$p{}", self.next), content.to_string());
         let event = RoomEvent {
@@ -534,7 +558,7 @@ impl Stage {
             content,
         };
         self.people.push(event.clone());
-        self.transaction(vec![event], Vec::new());
+        event
     }
 
     /// The event that the person sent last.
@@ -554,9 +578,14 @@ impl Stage {
 
     pub fn transaction(&mut self, events: Vec<RoomEvent>, ephemeral: Vec<EphemeralEvent>) {
         self.next += 1;
+        self.transaction_named(&format!("t{}", self.next), events, ephemeral);
+    }
+
+    pub fn transaction_named(&mut self, txn_id: &str, events: Vec<RoomEvent>, ephemeral: Vec<EphemeralEvent>) {
+        self.next += 1;
         self.play(Input::Transaction {
             ticket: Ticket(self.next),
-            txn_id: format!("t{}", self.next),
+            txn_id: txn_id.to_owned(),
             events,
             ephemeral,
             overtakes: false,

@@ -47,6 +47,21 @@ fn a_message_carries_its_id_as_origin_id_and_no_stamp() {
 }
 
 #[test]
+fn the_homeserver_counts_its_transactions_anew_and_may_hand_an_event_over_twice() {
+    let mut stage = Stage::xmpp(JULIET);
+    let room = stage.room("juliet@capulet.lit");
+    let words = ["My bounty is as boundless", "as the sea", "My love as deep"];
+    let [first, second, third] = words
+        .map(|body| stage.event(&room, OWNER, "m.room.message", None, &json!({ "msgtype": "m.text", "body": body })));
+    stage.transaction_named("1", vec![first.clone()], Vec::new());
+    stage.transaction_named("1", vec![first.clone()], Vec::new());
+    stage.crash();
+    stage.transaction_named("1", vec![second.clone()], Vec::new());
+    stage.transaction_named("2", vec![first, second, third], Vec::new());
+    assert_eq!(stage.texts_to("juliet@capulet.lit"), words);
+}
+
+#[test]
 fn long_text_is_split_and_joins_to_the_original() {
     let mut stage = Stage::messenger("<item jid='juliet@messenger.live.com' subscription='both'/>");
     let room = stage.room("juliet@messenger.live.com");

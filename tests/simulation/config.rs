@@ -52,8 +52,10 @@ pub enum Planted {
     AnswerBeforeCommit,
     /// The stanza is acknowledged before the commit.
     AckBeforeCommit,
-    /// Each try of a request has a transaction id of its own.
+    /// Each try of a request has a transaction id of its own, and nothing is looked for.
     FreshTransactionId,
     /// Rooms are never read: transactions are believed to come in order.
     NoReview,
+    /// What may have been sent before is not looked for.
+    NoLook,
 }

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use messenger_bridge::domain::{
-    Timestamp,
-    input::{Cause, Failure, Outcome, Receipt, RoomEvent, RoomPage},
-    output::{CreateRoom, MatrixCall},
+use messenger_bridge::{
+    domain::{
+        Timestamp,
+        input::{Cause, Failure, Outcome, Receipt, RoomEvent, RoomPage},
+        output::{CreateRoom, MatrixCall},
+    },
+    translate::bridge_info::DEBT,
 };
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde_json::{Value, json};
@@ -45,7 +48,10 @@ impl Room {
 pub struct Homeserver {
     pub rooms: Vec<Room>,
     users: BTreeSet<String>,
+    /// Forgotten when it restarts.
     txns: HashMap<(OwnedUserId, String), OwnedEventId>,
+    /// The bridge's events by sender, room and mark.
+    marked: HashMap<(OwnedUserId, OwnedRoomId, String), OwnedEventId>,
     next: u64,
     /// Everything that was ever said, in order.
     record: Vec<RoomEvent>,
@@ -192,6 +198,11 @@ impl Homeserver {
         Outcome::Done(Receipt::Room(id))
     }
 
+    /// It restarts: which requests it has answered is forgotten.
+    pub fn restart(&mut self) {
+        self.txns.clear();
+    }
+
     /// Carries out a request.
     pub fn call(&mut self, call: &MatrixCall, now: Timestamp) -> Outcome {
         match call {
@@ -236,7 +247,11 @@ impl Homeserver {
                 }
                 Outcome::Done(Receipt::Nothing)
             }
-            MatrixCall::Send { room, user, kind, txn, content, at } => {
+            MatrixCall::Send { room, user, kind, txn, content, at, look_first } => {
+                let by_mark = |mark: &str| (user.clone(), room.clone(), mark.to_owned());
+                if let Some(event) = look_first.as_deref().and_then(|mark| self.marked.get(&by_mark(mark))) {
+                    return Outcome::Done(Receipt::Event(event.clone()));
+                }
                 if let Some(event) = self.txns.get(&(user.clone(), txn.clone())) {
                     return Outcome::Done(Receipt::Event(event.clone()));
                 }
@@ -247,6 +262,9 @@ impl Homeserver {
                 let content: Value = serde_json::from_str(content).unwrap();
                 let event = self.event(room, user, kind, None, &content, (now, *at));
                 self.txns.insert((user.clone(), txn.clone()), event.clone());
+                if let Some(mark) = content[DEBT].as_str() {
+                    self.marked.insert(by_mark(mark), event.clone());
+                }
                 Outcome::Done(Receipt::Event(event))
             }
             MatrixCall::Read { .. } => Outcome::Done(Receipt::Nothing),

@@ -18,6 +18,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+pub use self::random::Random;
 use self::{config::Planted, world::World};
 
 /// How many seeds every test run tries.
@@ -128,4 +129,9 @@ fn a_fresh_transaction_id_at_a_retry_is_caught() {
 #[test]
 fn transactions_that_are_taken_as_they_come_are_caught() {
     assert!(!failures(SEEDS, Planted::NoReview, 1).is_empty());
+}
+
+#[test]
+fn a_retry_that_does_not_look_for_what_was_sent_before_is_caught() {
+    assert!(!failures(SEEDS, Planted::NoLook, 1).is_empty());
 }

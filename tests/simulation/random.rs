@@ -1,5 +1,6 @@
-//! The simulation's own randomness: `SplitMix64`, so that a seed means the same on every machine.
+//! The tests' own randomness: `SplitMix64`, so that a seed means the same on every machine.
 
+#[derive(Debug)]
 pub struct Random(u64);
 
 impl Random {
@@ -23,5 +24,13 @@ impl Random {
     /// True so many times of a hundred.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.next() % 100 < percent
+    }
+
+    /// Puts things into another order.
+    pub fn shuffle<T>(&mut self, things: &mut [T]) {
+        for last in (1..things.len()).rev() {
+            let other = usize::try_from(self.next() % (last as u64 + 1)).unwrap_or(0);
+            things.swap(last, other);
+        }
     }
 }

@@ -76,7 +76,7 @@ fn made() -> Made {
     drop(store);
     let mut store = open();
     for number in 0..30 {
-        store.note_transaction(&format!("t{}", number + 10)).unwrap();
+        store.note_event(&ruma::EventId::parse(format!("$t{}", number + 10)).unwrap()).unwrap();
         store.commit().unwrap();
     }
     copy(&closed, &crashed);

@@ -242,7 +242,7 @@ pub fn fill(store: &mut Store, names: usize) {
     store.put_caps_chat_states("http://client.test/#hash", true).unwrap();
     store.bind(&key, "a:28482-98726-73623", Some(&owned_event_id!("$said"))).unwrap();
     store.bind(&key, "i:unbound", None).unwrap();
-    assert!(store.note_transaction("t1").unwrap());
+    assert!(store.note_event(ruma::event_id!("$t1")).unwrap());
     store.put_recovered(&key, &recovered()).unwrap();
     store.note_recovery(Timestamp(1_774_000_000_400)).unwrap();
     for number in 0..names {

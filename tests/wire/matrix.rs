@@ -44,6 +44,7 @@ fn send() -> MatrixCall {
         txn: "d17".to_owned(),
         content: r#"{"body":"hi","msgtype":"m.text","org.example":{"debt":17}}"#.to_owned(),
         at: Some(Timestamp(1_700_000_000_123)),
+        look_first: None,
     }
 }
 
@@ -320,6 +321,32 @@ async fn a_room_is_made_anew_only_where_it_is_known_that_there_is_none() {
 }
 
 #[tokio::test]
+async fn an_event_whose_answer_was_lost_is_looked_for_before_it_is_sent_again() {
+    let looking = || {
+        let MatrixCall::Send { room, user, kind, txn, content, at, .. } = send() else { unreachable!() };
+        MatrixCall::Send { room, user, kind, txn, content, at, look_first: Some("d17".to_owned()) }
+    };
+    let event = |id: &str, sender: &str, mark: &str| json!({"event_id": id, "sender": sender, "type": "m.room.message", "content": {messenger_bridge::translate::bridge_info::DEBT: mark}});
+    let messages = |events: &[serde_json::Value]| json!({"start": "s", "chunk": events}).to_string();
+    let ghost = "@messenger_abcdefghij_a=40b:h";
+    let there = messages(&[json!(7), event("$n", ghost, "d18"), event("$s", "@s:h", "d17"), event("$e", ghost, "d17")]);
+    let (outcome, lines) = run(looking(), &[(200, &there)]).await;
+    assert_eq!(outcome, Outcome::Done(Receipt::Event("$e".try_into().unwrap())));
+    assert_eq!(lines.len(), 1, "it is not sent again: {lines:?}");
+    assert!(lines[0].starts_with("GET client/v3/rooms/") && lines[0].ends_with("/messages"), "{lines:?}");
+
+    let absent = messages(&[event("$s", "@s:h", "d17"), event("$n", ghost, "d16")]);
+    for (status, answer) in [(200, absent.as_str()), (403, r#"{"errcode":"M_FORBIDDEN"}"#)] {
+        let (outcome, lines) = run(looking(), &[(status, answer), (200, r#"{"event_id":"$x"}"#)]).await;
+        assert_eq!(outcome, Outcome::Done(Receipt::Event("$x".try_into().unwrap())));
+        assert!(lines[1].starts_with("PUT client/v3/rooms/"), "{lines:?}");
+    }
+    let (outcome, lines) = run(looking(), &[(502, "<html>")]).await;
+    assert!(matches!(outcome, Outcome::Failed(Failure::Transient { .. })), "{outcome:?}");
+    assert_eq!(lines.len(), 1, "who does not know does not send: {lines:?}");
+}
+
+#[tokio::test]
 async fn the_pump_reports_every_outcome_and_ends_with_its_channel() {
     let homeserver = Homeserver::start().await;
     let sender = homeserver.sender();
@@ -334,7 +361,7 @@ async fn the_pump_reports_every_outcome_and_ends_with_its_channel() {
     for n in 0..100 {
         let MatrixCall::Send { room, user, kind, content, at, .. } = send() else { unreachable!() };
         let txn = if n % 2 == 0 { format!("d{n}") } else { format!("bad{n}") };
-        let call = MatrixCall::Send { room, user, kind, txn, content, at };
+        let call = MatrixCall::Send { room, user, kind, txn, content, at, look_first: None };
         let id = WorkId::Debt(DebtId(n));
         let permit = loop {
             tokio::select! {
@@ -426,7 +453,7 @@ async fn presence_goes_out_with_its_status_and_a_limit_is_obeyed() {
     // Its message makes the homeserver show it as online, so away is said again.
     let sender = MatrixSender::new(homeserver.client(), Arc::clone(&counters), Arc::clone(&keeper), 1);
     let MatrixCall::Send { room, kind, txn, content, at, .. } = send() else { unreachable!() };
-    let call = MatrixCall::Send { room, kind, txn, content, at, user: user("g") };
+    let call = MatrixCall::Send { room, kind, txn, content, at, user: user("g"), look_first: None };
     let sending = tokio::spawn(async move { sender.run(&call).await });
     homeserver.next().await.answer(200, r#"{"event_id":"$x"}"#);
     sending.await.unwrap();

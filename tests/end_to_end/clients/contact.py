@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 import driver
 import slixmpp
 from slixmpp import JID
+from slixmpp.exceptions import XMPPError
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import StanzaPath
 
@@ -48,9 +49,37 @@ def describe_message(xml):
 class Slix:
     def __init__(self):
         self.xmpp = None
+        self.how = {}
+        self.keeping = None
+        self.online = asyncio.Event()
+        self.lost = asyncio.Event()
+        self.saying = asyncio.Lock()
 
-    async def do_connect(self, jid, password, host, port, ca, direct_tls=False, mechanism=None, presence=True):
+    async def do_connect(self, jid, password, host, port, ca, direct_tls=False, mechanism=None, presence=True,
+                         stay=False):
+        """Signs in; with `stay`, again whenever the connection is lost."""
+        self.how = {"jid": jid, "password": password, "host": host, "port": port, "ca": ca, "direct_tls": direct_tls,
+                    "mechanism": mechanism, "presence": presence}
+        answer = await self.sign_in(**self.how)
+        if stay:
+            self.keeping = asyncio.create_task(self.keep())
+        return answer
+
+    async def keep(self):
+        while True:
+            await self.lost.wait()
+            self.online.clear()
+            try:
+                await self.sign_in(**self.how)
+            except Exception:  # a server that restarts
+                self.xmpp.cancel_connection_attempt()
+                self.xmpp.abort()
+                self.lost.set()
+                await asyncio.sleep(0.2)
+
+    async def sign_in(self, jid, password, host, port, ca, direct_tls, mechanism, presence):
         xmpp = self.xmpp = slixmpp.ClientXMPP(jid, password, sasl_mech=mechanism)
+        lost = self.lost = asyncio.Event()
         xmpp.ca_certs = ca
         xmpp.enable_direct_tls, xmpp.enable_starttls, xmpp.enable_plaintext = direct_tls, not direct_tls, False
         xmpp.auto_authorize, xmpp.auto_subscribe = None, False
@@ -70,11 +99,13 @@ class Slix:
         xmpp.add_event_handler("ssl_invalid_chain", lambda why: done(ConnectionError(str(why))))
         xmpp.add_event_handler("disconnected", lambda why: driver.emit("disconnected", why=str(why)))
         xmpp.add_event_handler("disconnected", lambda why: done(ConnectionError(str(why))))
+        xmpp.add_event_handler("disconnected", lambda why: lost.set())
         xmpp.connect(host, port)
         await ready
         roster = await self.do_roster()
         if presence:
             await self.do_presence()
+        self.online.set()
         return {"jid": str(xmpp.boundjid), "roster": roster}
 
     def on_message(self, message):
@@ -129,6 +160,32 @@ class Slix:
             message.xml.append(ET.fromstring(child))
         message.send()
         return message["id"]
+
+    async def do_say_surely(self, to, body, name):
+        """A message that the server has for certain once this returns. After a lost connection it is said again, unless
+        the own archive has it. `name` is the stanza's id. Needs `stay`."""
+        tried = False
+        async with self.saying:
+            while True:
+                await self.online.wait()
+                try:
+                    if tried and any(message["id"] == name for message in await self.do_archive(to)):
+                        return
+                    tried = True
+                    await self.do_send(to, body, id=name)
+                    if await self.confirmed():
+                        return
+                except (XMPPError, ConnectionError, asyncio.TimeoutError):
+                    await asyncio.sleep(0.2)
+
+    async def confirmed(self):
+        """Whether the server has read all that was sent on this connection; false if the connection is lost."""
+        ping = asyncio.ensure_future(self.xmpp["xep_0199"].send_ping(JID(self.xmpp.boundjid.host), timeout=20))
+        lost = asyncio.ensure_future(self.lost.wait())
+        done, _ = await asyncio.wait({ping, lost}, return_when=asyncio.FIRST_COMPLETED)
+        for one in (ping, lost):
+            one.cancel()
+        return ping in done and ping.exception() is None
 
     async def do_chat_state(self, to, state):
         return await self.do_send(to, extra=[f"<{state} xmlns='http://jabber.org/protocol/chatstates'/>"])

@@ -48,6 +48,39 @@ impl Contact {
         Ok(Self { driver, jid: account.jid.clone() })
     }
 
+    /// Signs in by STARTTLS, and again whenever the connection is lost.
+    pub fn stay(account: &Account) -> Self {
+        let driver = Driver::start(account.localpart(), "contact.py");
+        driver.call(
+            "connect",
+            json!({
+                "jid": format!("{}/tests", account.jid), "password": PASSWORD, "host": "127.0.0.1",
+                "port": account.reach.starttls, "ca": Authority::trusted().file(), "stay": true,
+            }),
+        );
+        Self { driver, jid: account.jid.clone() }
+    }
+
+    /// Says something until the server has it for certain; the client must [`Self::stay`]. `id` is the stanza's.
+    pub fn say_surely(&self, to: &str, body: &str, id: &str) {
+        self.driver.call("say_surely", json!({"to": to, "body": body, "name": id}));
+    }
+
+    /// What the own archive holds of the conversation with this bare JID, oldest first.
+    pub fn archive_with(&self, with: &str) -> Vec<Value> {
+        match self.driver.call("archive", json!({"contact": with})) {
+            Value::Array(messages) => messages,
+            other => panic!("expected an archive, got {other}"),
+        }
+    }
+
+    /// Bodies of all messages from this bare JID that the own archive holds, in its order.
+    pub fn archived(&self, from: &str) -> Vec<String> {
+        let messages = self.archive_with(from);
+        let theirs = messages.iter().filter(|message| bare(&message["from"]) == from);
+        theirs.filter_map(|message| message["body"].as_str().map(str::to_owned)).collect()
+    }
+
     /// Sends a chat message and returns its id.
     pub fn say(&self, to: &str, body: &str) -> String {
         let id = self.driver.call("send", json!({"to": to, "body": body}));

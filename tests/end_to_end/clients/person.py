@@ -169,6 +169,18 @@ class Person:
         full = {"msgtype": msgtype, "body": body, **(content or {})}
         return await self.put_event(room, "m.room.message", full)
 
+    async def do_say_surely(self, room, body):
+        """A text that the homeserver has for certain once this returns: the same transaction until it is answered."""
+        async with self.sending:
+            self.transactions += 1
+            content, transaction = {"msgtype": "m.text", "body": body}, f"tests-{self.transactions}"
+            while True:
+                try:
+                    answer = await self.nio.room_send(room, "m.room.message", content, tx_id=transaction)
+                    return checked(answer).event_id
+                except (aiohttp.ClientError, TimeoutError, RuntimeError):
+                    await asyncio.sleep(0.2)  # a homeserver that restarts
+
     async def do_send_event(self, room, type, content):
         return await self.put_event(room, type, content)
 

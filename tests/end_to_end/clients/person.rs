@@ -35,6 +35,11 @@ impl Person {
         text(self.driver.call("send", json!({"room": room, "body": body})))
     }
 
+    /// The same until the homeserver has it for certain, also while it restarts.
+    pub fn say_surely(&self, room: &str, body: &str) -> String {
+        text(self.driver.call("say_surely", json!({"room": room, "body": body})))
+    }
+
     /// Awaits a message in `room` with exactly this body from somebody else.
     pub fn hears(&self, room: &str, body: &str) -> Value {
         self.driver.expect(&format!("the message {body:?} in {room}"), |event| {

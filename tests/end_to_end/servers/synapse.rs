@@ -65,6 +65,11 @@ impl Synapse {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
     /// A new user whose name begins with `stem`.
     pub fn user(&self, stem: &str) -> User {
         const PATH: &str = "/_synapse/admin/v1/register";
@@ -88,6 +93,11 @@ impl Synapse {
             process.signal("TERM");
             process.wait();
         }
+    }
+
+    /// `kill -9`.
+    pub fn kill(&self) {
+        self.process.lock().expect("no test panicked in here").take();
     }
 
     /// Starts it again with the same files and port.

@@ -232,11 +232,18 @@ impl World {
             Outcome::Failed(Failure::Transient { cause, retry_after: Some(700) })
         } else {
             let mut call = work.call.clone();
-            if self.planted == Planted::FreshTransactionId
-                && let MatrixCall::Send { txn, .. } = &mut call
-            {
-                self.next += 1;
-                txn.push_str(&format!("-{}", self.next));
+            if let MatrixCall::Send { txn, look_first, .. } = &mut call {
+                if self.planted == Planted::FreshTransactionId {
+                    self.next += 1;
+                    txn.push_str(&format!("-{}", self.next));
+                }
+                if matches!(self.planted, Planted::FreshTransactionId | Planted::NoLook) {
+                    *look_first = None;
+                }
+            }
+            if self.strikes(2) {
+                self.log(|| "homeserver restarts".to_owned());
+                self.hs.restart();
             }
             self.log(|| format!("homeserver does {call:?}").chars().take(300).collect());
             let outcome = self.hs.call(&call, wall(self.now));
