@@ -253,6 +253,7 @@ impl Engine {
 
     /// The transaction's own id tells nothing: a homeserver may count anew, and put an event into a second one.
     fn take_transaction(&mut self, waiting: Waiting) -> Result<(), StoreError> {
+        self.bridge.store.note_transaction(&waiting.txn)?;
         let mut fresh = waiting.events.is_empty();
         for event in &waiting.events {
             if self.bridge.is_ours(&event.sender) {
