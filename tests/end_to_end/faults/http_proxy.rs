@@ -2,9 +2,12 @@
 //! overloaded servers do: refuses, answers with a page, hangs, loses answers, repeats.
 
 use std::collections::VecDeque;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -74,6 +77,8 @@ struct State {
     hit: u64,
     /// The last transactions that were answered with success, as they stood.
     transactions: VecDeque<Vec<u8>>,
+    /// One line for each request, for reading after a failure.
+    log: File,
 }
 
 impl Shared {
@@ -83,10 +88,12 @@ impl Shared {
 }
 
 impl HttpProxy {
-    /// Starts one in front of a port of 127.0.0.1. Which requests are hit follows from `seed`, three of four.
-    pub fn start(server: u16, hits: Hits, seed: u64) -> Self {
+    /// Starts one in front of a port of 127.0.0.1 that writes what passes to `log`. Which requests are hit follows from
+    /// `seed`, three of four.
+    pub fn start(server: u16, hits: Hits, seed: u64, log: &Path) -> Self {
         let port = Port::reserve();
-        let state = Mutex::new(State { chance: Random::new(seed), hit: 0, transactions: VecDeque::new() });
+        let log = File::create(log).expect("create a proxy's log");
+        let state = Mutex::new(State { chance: Random::new(seed), hit: 0, transactions: VecDeque::new(), log });
         let shared = Arc::new(Shared { server, hits, trouble: watch::Sender::new(None), state });
         let listener = std::net::TcpListener::bind(("127.0.0.1", port.number())).expect("listen");
         listener.set_nonblocking(true).expect("a listener for tokio");
@@ -128,7 +135,7 @@ impl HttpProxy {
 
 /// Sends a request to a port and gives the status of the answer.
 fn again(server: u16, request: &[u8]) -> io::Result<u16> {
-    use std::io::{Read as _, Write as _};
+    use std::io::Read as _;
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", server))?;
     stream.set_read_timeout(Some(crate::end_to_end::ground::deadline()))?;
     stream.write_all(request)?;
@@ -163,6 +170,7 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
         state.hit += u64::from(hit);
         hit
     });
+    note(shared, &request, &trouble.map_or_else(String::new, |trouble| format!("{trouble:?}")));
     let page = "<html><body><h1>Something is wrong here</h1></body></html>";
     let answer = match trouble {
         Some(Trouble::TooMany) => json_answer(
@@ -202,6 +210,7 @@ async fn pass(shared: &Shared, request: &Request, bytes: &[u8]) -> io::Result<Ve
     server.write_all(bytes).await?;
     let mut answer = Vec::new();
     server.read_to_end(&mut answer).await?;
+    note(shared, request, &status(&answer).to_string());
     if request.is_transaction() && status(&answer) == 200 {
         let mut state = shared.lock();
         if state.transactions.len() == KEPT {
@@ -210,6 +219,15 @@ async fn pass(shared: &Shared, request: &Request, bytes: &[u8]) -> io::Result<Ve
         state.transactions.push_back(bytes.to_vec());
     }
     Ok(answer)
+}
+
+/// Writes what became of a request.
+fn note(shared: &Shared, request: &Request, what: &str) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let line = request.head.split(" HTTP/").next().unwrap_or_default();
+    let texts = if request.is_transaction() { request.texts() } else { Vec::new() };
+    // A log that cannot be written is no reason to fail.
+    let _ = writeln!(shared.lock().log, "{now:.3} {line} {what} {texts:?}");
 }
 
 fn status(answer: &[u8]) -> u16 {
@@ -283,6 +301,13 @@ impl Request {
 
     fn is_transaction(&self) -> bool {
         self.head.starts_with("PUT /_matrix/app/v1/transactions/")
+    }
+
+    /// The texts of a transaction's messages.
+    fn texts(&self) -> Vec<String> {
+        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let events = body["events"].as_array().map(Vec::as_slice).unwrap_or_default();
+        events.iter().filter_map(|event| event["content"]["body"].as_str().map(str::to_owned)).collect()
     }
 
     fn bytes(&self) -> Vec<u8> {

@@ -163,8 +163,10 @@ struct House {
 impl House {
     fn build(networks: &Value, run: &Run) -> Self {
         let mut plan = Plan::new("bridge");
-        let to_homeserver = HttpProxy::start(plan.synapse.number(), Hits::Everything, run.seed);
-        let to_bridge = HttpProxy::start(plan.port.number(), Hits::Transactions, run.seed);
+        let log = |name: &str| plan.folder.join(name);
+        let to_homeserver =
+            HttpProxy::start(plan.synapse.number(), Hits::Everything, run.seed, &log("to-homeserver.log"));
+        let to_bridge = HttpProxy::start(plan.port.number(), Hits::Transactions, run.seed, &log("to-bridge.log"));
         (plan.homeserver, plan.appservice) = (to_homeserver.port(), to_bridge.port());
         let data = plan.folder.join("data");
         fs::create_dir(&data).expect("create the store's folder");
