@@ -19,6 +19,13 @@ const PARKED: u64 = 15 * 60 * 1_000;
 
 impl Engine {
     pub(super) fn on_done(&mut self, work: WorkId, outcome: Outcome) -> Result<(), StoreError> {
+        match &outcome {
+            Outcome::Failed(Failure::Transient { cause, .. }) if cause.code == "connection" => {
+                self.note_homeserver(false)
+            }
+            Outcome::Done(_) => self.note_homeserver(true),
+            Outcome::Failed(_) => {}
+        }
         let id = match work {
             WorkId::Debt(id) => id,
             WorkId::Soft(number) => {

@@ -67,6 +67,8 @@ pub(super) struct Review {
     reading: BTreeMap<OwnedRoomId, Reading>,
     /// A room could not be read.
     failed: bool,
+    /// The homeserver could not be reached when it was last asked for something.
+    away: bool,
     /// Rooms that are still to be read, one after the other.
     sweep: VecDeque<OwnedRoomId>,
     /// The number of the newest transaction, where they are numbers.
@@ -95,6 +97,15 @@ impl Engine {
     pub(super) fn begin_review(&mut self) -> Result<(), StoreError> {
         self.sweep_after(DOUBT);
         self.bridge.store.note_beginning(self.bridge.now.wall)
+    }
+
+    /// Whether the homeserver could be reached. One that was away may have been restarted: what it had in hand for us then, it
+    /// may never send.
+    pub(super) fn note_homeserver(&mut self, reached: bool) {
+        if std::mem::replace(&mut self.review.away, !reached) && reached {
+            self.review.until = None;
+            self.sweep_after(DOUBT);
+        }
     }
 
     pub(super) fn on_transaction(

@@ -32,6 +32,7 @@ async fn answer(State(homeserver): State<Arc<Waiting>>, request: Request) -> Res
         "versions" => json!({"versions": ["v1.11"]}),
         "whoami" | "register" => json!({"user_id": "@messengerbot:hs.test"}),
         "status" => json!({"presence": "online"}),
+        "joined_rooms" => json!({"joined_rooms": []}),
         "ping" => {
             let ping = serde_json::from_slice::<Value>(&body).unwrap_or_default();
             homeserver.send(reqwest::Method::POST, "ping", ping).await;

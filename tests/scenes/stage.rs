@@ -65,6 +65,8 @@ pub struct Stage {
     pub connects: Vec<ConnectOrder>,
     pub answered: Vec<Ticket>,
     pub refused: Vec<Ticket>,
+    /// So many requests to the homeserver find nobody there.
+    pub away: usize,
     /// What stands in rooms, by event id.
     pub contents: HashMap<String, String>,
     /// Rooms that were read, and what the next ones hold; nothing where nothing is put here.
@@ -144,6 +146,7 @@ impl Stage {
             connects: Vec::new(),
             answered: Vec::new(),
             refused: Vec::new(),
+            away: 0,
             contents: HashMap::new(),
             read: Vec::new(),
             pages: VecDeque::new(),
@@ -318,6 +321,12 @@ impl Stage {
                 inputs.push_back(Input::RoomRead { room, page });
             }
             Output::Now(ephemeral) => self.ephemerals.push(ephemeral),
+            Output::Matrix(work) if self.away > 0 => {
+                self.away -= 1;
+                let cause = Cause { code: "connection".to_owned(), sentence: "It broke.".to_owned() };
+                let outcome = Outcome::Failed(Failure::Transient { cause, retry_after: None });
+                inputs.push_back(Input::Done { work: work.id, outcome });
+            }
             Output::Matrix(work) => {
                 self.next += 1;
                 let receipt = match &work.call {
