@@ -33,9 +33,9 @@ pub fn take(stanza: &mut Stanza, namespace: &str) -> Vec<Part> {
             parts.push(Part::Whole);
         }
         for body in bodies {
-            let place = |name| body.attr(name).and_then(|text| text.parse::<usize>().ok());
+            let place = |name| body.attr(name).map(|text| text.parse::<usize>().ok());
             match (place("start"), place("end")) {
-                (Some(start), Some(end)) if start <= end => parts.push(Part::Range(start, end)),
+                (Some(Some(start)), Some(Some(end))) if start <= end => parts.push(Part::Range(start, end)),
                 (None, None) => parts.push(Part::Whole),
                 // A range that is none cuts nothing: rather too much text than too little.
                 _ => {}
