@@ -10,14 +10,15 @@ use tracing_subscriber::{Layer, fmt};
 
 use crate::config::{LogFormat, LogLevel, Logging};
 
-/// Crates that log whole stanzas, credentials or headers at their finer levels. They are never shown below `warn`,
+/// Crates that log whole stanzas, messages, credentials or headers at their finer levels. They are never shown below `warn`,
 /// whatever the configuration asks for.
-const CAPPED: [&str; 21] = [
+const CAPPED: [&str; 22] = [
     "tokio_xmpp",
     "xmpp_parsers",
     "xso",
     "rxml",
     "minidom",
+    "html5ever",
     "sasl",
     "hyper",
     "hyper_util",
@@ -98,6 +99,7 @@ mod tests {
         let text = logged(LogLevel::Trace, LogFormat::Text, || {
             tracing::trace!(target: "tokio_xmpp::xmlstream::common", "<auth>hunter2</auth>");
             tracing::debug!(target: "rxml", "hunter2");
+            tracing::trace!(target: "html5ever::tokenizer", "hunter2");
             tracing::info!(target: "reqwest::connect", "hunter2");
             tracing::warn!(target: "rustls::client", "a bad certificate");
             tracing::trace!("our own");
