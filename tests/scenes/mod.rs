@@ -5,6 +5,7 @@
 
 mod about;
 mod doors;
+mod formatting;
 mod history;
 mod people;
 mod review;
