@@ -11,6 +11,7 @@ mod certificates;
 mod clients;
 mod conversation;
 mod durability;
+mod formatting;
 mod ground;
 mod hostile;
 mod http;
