@@ -76,6 +76,7 @@ mod tests {
         let text = logged(LogLevel::Trace, LogFormat::Text, || {
             tracing::trace!(target: "tokio_xmpp::xmlstream::common", "<auth>hunter2</auth>");
             tracing::debug!(target: "rxml", "hunter2");
+            tracing::trace!(target: "html5ever::tokenizer", "hunter2");
             tracing::info!(target: "reqwest::connect", "hunter2");
             tracing::trace!(target: "a_crate_that_came_yesterday", "hunter2");
             tracing::trace!(target: "messenger_bridge_lookalike", "hunter2");

@@ -11,7 +11,7 @@ use crate::{
         output::{Ephemeral, WorkId},
     },
     store::{StoreError, contact::VCardState, management::EDITABLE, portal::Room},
-    translate::{fallback, message, reply, stanza::to_xml},
+    translate::{fallback, message, reply, stanza::to_xml, xhtml},
 };
 
 /// How long a lane rests whose head the homeserver will not take, in milliseconds. It is not thrown away.
@@ -21,7 +21,7 @@ impl Engine {
     pub(super) fn on_done(&mut self, work: WorkId, outcome: Outcome) -> Result<(), StoreError> {
         match &outcome {
             Outcome::Failed(Failure::Transient { cause, .. }) if cause.code == "connection" => {
-                self.note_homeserver(false)
+                self.note_homeserver(false);
             }
             Outcome::Done(_) => self.note_homeserver(true),
             Outcome::Failed(_) => {}
@@ -165,6 +165,12 @@ impl Engine {
                 composed.payloads.extend(to_xml(&part));
             }
             composed.body.insert_str(0, &quotation);
+            for payload in &mut composed.payloads {
+                let quoting = payload.parse().ok().and_then(|parsed| xhtml::with_quotation(&parsed, &quotation));
+                if let Some(quoting) = quoting.as_ref().and_then(to_xml) {
+                    *payload = quoting;
+                }
+            }
         }
         debt.effect = Effect::SendComposed(composed);
         self.bridge.store.put_debt(&debt)?;

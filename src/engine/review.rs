@@ -34,6 +34,8 @@ const PACE: u64 = 250;
 const FALSE_ALARMS: u8 = 8;
 /// Milliseconds.
 const ALARMS_FOR: u64 = 10 * 60 * 1_000;
+/// A homeserver that could not be reached so often in a row was away: one lost connection is no restart.
+const AWAY: u8 = 3;
 /// Events of a room that are read at most before it is taken as it is.
 const MOST: usize = 500;
 /// What is older than this, in milliseconds, is not taken from a room: its transaction may still come.
@@ -67,8 +69,8 @@ pub(super) struct Review {
     reading: BTreeMap<OwnedRoomId, Reading>,
     /// A room could not be read.
     failed: bool,
-    /// The homeserver could not be reached when it was last asked for something.
-    away: bool,
+    /// How often in a row the homeserver could not be reached.
+    unreached: u8,
     /// Rooms that are still to be read, one after the other.
     sweep: VecDeque<OwnedRoomId>,
     /// The number of the newest transaction, where they are numbers.
@@ -102,7 +104,9 @@ impl Engine {
     /// Whether the homeserver could be reached. One that was away may have been restarted: what it had in hand for us then, it
     /// may never send.
     pub(super) fn note_homeserver(&mut self, reached: bool) {
-        if std::mem::replace(&mut self.review.away, !reached) && reached {
+        if !reached {
+            self.review.unreached = self.review.unreached.saturating_add(1);
+        } else if take(&mut self.review.unreached) >= AWAY {
             self.review.until = None;
             self.sweep_after(DOUBT);
         }

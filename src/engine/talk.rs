@@ -18,17 +18,20 @@ use crate::{
         attention,
         content::Content,
         edit, encrypted, location, message,
-        message::{Message, Untranslatable},
+        message::{Form, Message, Untranslatable},
         reaction::{self, Reactions},
         receipt, reply, retraction, stable_id,
-        stanza::{legal, to_xml},
+        stanza::{CLIENT, legal, text_element, to_xml},
         status::Reason,
+        styling, xhtml,
     },
 };
 
 /// How many messages of a contact are remembered that want to be told when they are read; older ones are taken for read with
 /// the next.
 const MARKABLE: usize = 32;
+/// Room in a stanza that is left for a quotation of what is answered, twice: in the body, and in the form beside it.
+const QUOTATION: usize = 4096;
 
 impl Engine {
     // ---- from XMPP
@@ -53,8 +56,7 @@ impl Engine {
                 let name = stable_id::named(&id, own);
                 if own && !self.bridge.store.is_seen(contact, &name)? {
                     // The account's ghost cannot change what its owner said in Matrix: it says it anew.
-                    let message = Message { text: format!("* {}", message.text), ..message };
-                    return self.show_message(contact, own, &message, at, binds);
+                    return self.show_message(contact, own, &message.anew(), at, binds);
                 }
                 if !self.bridge.store.is_seen(contact, &name)? {
                     // It came first: it is shown for itself, and what it edits no more.
@@ -235,19 +237,62 @@ impl Engine {
             let message = message::from_matrix(&new)?;
             return self.say_edit(portal, event, &target, &message);
         }
-        let mut message = message::from_matrix(&event.content)?;
+        let message = message::from_matrix(&event.content)?;
         let mut composed = None;
         if let Some(target) = reply::from_matrix(&event.content) {
-            message.text = reply::strip_matrix(&message.text).to_owned();
             composed = Some(self.answer_to(portal, event, &target)?);
         }
-        for body in message::to_bodies(&message, self.body_budget(portal)?) {
-            match composed.take() {
-                Some(answer) => self.owe_composed(portal, Composed { body, ..answer })?,
+        self.owe_message(portal, event, &message, composed)?;
+        Ok(())
+    }
+
+    /// A message, in as many parts as it needs; the first of them is the answer, if it is one.
+    fn owe_message(
+        &mut self,
+        portal: &ContactKey,
+        event: &RoomEvent,
+        message: &Message,
+        mut answer: Option<Composed>,
+    ) -> Result<(), StoreError> {
+        let bodies = message::to_bodies(message, self.body_budget(portal)?);
+        let form = self.form_of(portal, message, &bodies)?;
+        for body in bodies {
+            match answer.take() {
+                Some(mut answer) => {
+                    answer.payloads.extend(form.clone());
+                    self.owe_composed(portal, Composed { body, ..answer })?;
+                }
+                None if form.is_some() => {
+                    let payloads = form.clone().into_iter().collect();
+                    self.owe_composed(portal, Composed { payloads, ..bare(event, body) })?;
+                }
                 None => self.owe_text(portal, event, body)?,
             }
         }
         Ok(())
+    }
+
+    /// What a stanza says of its body's form beside it: that it has none, or the form itself for a client of the old kind.
+    fn form_of(&self, portal: &ContactKey, message: &Message, bodies: &[String]) -> Result<Option<String>, StoreError> {
+        const NEWER: [Feature; 4] = [Feature::Edits, Feature::Replies, Feature::Reactions, Feature::Retractions];
+        if !self.profile_of(&portal.login)?.is_some_and(|profile| profile.extensible) {
+            return Ok(None);
+        }
+        match (&message.form, bodies) {
+            (Form::Plain, _) => Ok(None),
+            (Form::Unstyled, _) => Ok(to_xml(&styling::unstyled())),
+            (Form::Rich(rich), [body]) => {
+                let features = self.features_of(portal)?;
+                if !features.has(Feature::Xhtml) || NEWER.iter().any(|newer| features.has(*newer)) {
+                    return Ok(None);
+                }
+                let body = to_xml(&text_element("body", CLIENT, body)).map_or(0, |xml| xml.len());
+                let budget = self.body_budget(portal)?.saturating_sub(body + QUOTATION);
+                Ok(to_xml(&xhtml::to_xmpp(rich, message.emote)).filter(|xml| xml.len() <= budget))
+            }
+            // One form does not fit several parts.
+            (Form::Rich(_), _) => Ok(None),
+        }
     }
 
     fn say_edit(
@@ -263,16 +308,12 @@ impl Engine {
         let features = self.features_of(portal)?;
         match (edited, bodies.as_slice()) {
             (Some((id, true)), [body]) if features.has(Feature::Edits) => {
-                let payloads = to_xml(&edit::to_xmpp(id)).into_iter().collect();
+                let form = self.form_of(portal, message, &bodies)?;
+                let payloads = to_xml(&edit::to_xmpp(id)).into_iter().chain(form).collect();
                 self.owe_composed(portal, Composed { payloads, ..bare(event, body.clone()) })?;
             }
             // What cannot be changed there is said anew, in the way that people do it.
-            _ => {
-                let message = Message { text: format!("* {}", message.text), ..message.clone() };
-                for body in message::to_bodies(&message, self.body_budget(portal)?) {
-                    self.owe_text(portal, event, body)?;
-                }
-            }
+            _ => self.owe_message(portal, event, &message.anew(), None)?,
         }
         Ok(())
     }

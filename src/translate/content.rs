@@ -68,14 +68,7 @@ impl Content {
             return Some(Self::Place(place));
         }
         let (replaces, answers) = (edit::from_xmpp(stanza), reply::from_xmpp(stanza));
-        let mut message = message::from_xmpp(stanza)?;
-        if answers.is_some() {
-            let stripped = reply::strip(stanza, &message.text);
-            // An answer that is all quotation says at least that.
-            if !stripped.is_empty() {
-                message.text = stripped;
-            }
-        }
+        let message = message::take(stanza, answers.is_some())?;
         Some(match replaces {
             Some(id) => Self::Edit { id, message },
             None => Self::Message { message, answers },
@@ -110,7 +103,7 @@ mod tests {
     }
 
     fn message(text: &str) -> Message {
-        Message { text: text.to_owned(), emote: false }
+        Message::plain(text)
     }
 
     #[test]

@@ -25,7 +25,7 @@ const NODE: &str = "https://github.com/messenger-bridge/messenger-bridge";
 const NAME: &str = "messenger-bridge";
 
 /// What we do, sorted as XEP-0115 section 5.1 wants it (by bytes).
-const FEATURES: [&str; 16] = [
+const FEATURES: [&str; 18] = [
     CAPS,
     super::chat_state::NS,
     INFO,
@@ -42,6 +42,8 @@ const FEATURES: [&str; 16] = [
     super::receipt::MARKERS,
     super::attention::NS,
     super::fallback::NS,
+    super::styling::NS,
+    super::xhtml::NS,
 ];
 
 /// The `ver` of XEP-0115 section 5.1: base64 of the SHA-1 of identity and features.
@@ -97,7 +99,7 @@ pub fn features(answer: &Element) -> Features {
         (super::reply::NS, Feature::Replies),
         (super::receipt::NS, Feature::Receipts),
         (super::receipt::MARKERS, Feature::Markers),
-        ("http://jabber.org/protocol/xhtml-im", Feature::Xhtml),
+        (super::xhtml::NS, Feature::Xhtml),
         (super::attention::NS, Feature::Attention),
     ];
     let known = KNOWN.iter().filter(|(name, _)| has_feature(answer, name));

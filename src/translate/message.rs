@@ -3,13 +3,15 @@
 use minidom::Element;
 use ruma::events::{
     Mentions,
-    room::message::{MessageType, RoomMessageEventContent},
+    room::message::{MessageFormat, MessageType, RoomMessageEventContent},
 };
 use serde_json::value::RawValue;
 
 use super::{
-    location,
+    html, location, reply,
+    rich_text::{LONGEST, RichText},
     stanza::{Stanza, addressed, element, legal, text_element},
+    styling, xhtml,
 };
 use crate::domain::{
     BareJid, Timestamp,
@@ -28,6 +30,40 @@ pub struct Message {
     pub text: String,
     /// It is an action ("waves").
     pub emote: bool,
+    /// The form of the text.
+    pub form: Form,
+}
+
+/// What is known of a text's form.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// As it stands. What looks like styling may be meant so.
+    #[default]
+    Plain,
+    /// What looks like styling is not meant so.
+    Unstyled,
+    /// This. Toward XMPP, the text was made of it.
+    Rich(RichText),
+}
+
+impl Message {
+    /// A message without form.
+    pub fn plain(text: impl Into<String>) -> Self {
+        Self { text: text.into(), emote: false, form: Form::Plain }
+    }
+
+    /// The message said anew, in the way that people do it who cannot change what they said.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        // What begins a block keeps its line.
+        let apart = self.text.starts_with('>') || self.text.starts_with(styling::FENCE);
+        let mut anew = self.clone();
+        anew.text.insert_str(0, if apart { "*\n" } else { "* " });
+        if let Form::Rich(rich) = &mut anew.form {
+            rich.put_before("* ");
+        }
+        anew
+    }
 }
 
 /// Why a Matrix message has no form here.
@@ -44,42 +80,102 @@ pub enum Untranslatable {
     Empty,
 }
 
+/// Most of a message's text and HTML together, as JSON, that leaves room for an event around it, even one that says all twice
+/// because it is an edit; beyond it the text goes without form.
+const ROOM: usize = 28 * 1024;
+
 /// Takes the body out of a stanza. `None` if there is none, or an empty one.
 pub fn from_xmpp(stanza: &mut Stanza) -> Option<Message> {
-    let body = stanza.take_text("body").filter(|body| !body.is_empty())?;
-    Some(match body.strip_prefix(ME) {
-        Some(action) if !action.is_empty() => Message { text: action.to_owned(), emote: true },
-        _ => Message { text: body, emote: false },
-    })
+    take(stanza, false)
 }
 
-/// The Matrix event of a message: plain text, which mentions nobody. Without `m.mentions` a homeserver would look for `@room` and
-/// for the owner's name in the body (Matrix specification, "User and room mentions").
+/// The same for a stanza that may `answer` another, whose quotation is then cut.
+pub fn take(stanza: &mut Stanza, answers: bool) -> Option<Message> {
+    let mut body = stanza.take_text("body").filter(|body| !body.is_empty())?;
+    let unstyled = styling::take_unstyled(stanza);
+    let mut rich = xhtml::from_xmpp(stanza);
+    if answers {
+        let stripped = reply::strip(stanza, &body);
+        // An answer that is all quotation says at least that. Where something was cut, what has form still has it.
+        if !stripped.is_empty() && stripped != body {
+            (body, rich) = (stripped, None);
+        }
+    }
+    let emote = body.len() > ME.len() && body.starts_with(ME);
+    // What stands beside the body says an action as the body does; if not, it is not of this body.
+    let of_body = |mut rich: RichText| (!emote || rich.take_from_start(ME)).then_some(rich);
+    let form = match rich.and_then(of_body) {
+        // It says what has form and what has none (XEP-0071 section 8, rule 10).
+        Some(rich) if rich.is_plain() => Form::Plain,
+        Some(rich) => Form::Rich(rich),
+        None if unstyled => Form::Unstyled,
+        None => styling::read(&body).and_then(of_body).map_or(Form::Plain, Form::Rich),
+    };
+    if emote {
+        body.drain(..ME.len());
+    }
+    Some(Message { text: body, emote, form })
+}
+
+/// The Matrix event of a message: the body as it came, and HTML where the text has form. It mentions nobody: without `m.mentions` a
+/// homeserver would look for `@room` and for the owner's name in the body (Matrix specification, "User and room mentions").
 pub fn to_matrix(message: &Message) -> MatrixEvent {
-    let mut content = if message.emote {
-        RoomMessageEventContent::emote_plain(&message.text)
-    } else {
-        RoomMessageEventContent::text_plain(&message.text)
+    let html = match &message.form {
+        Form::Rich(rich) => Some(html::write(rich)).filter(|html| fits_event(&message.text, html)),
+        Form::Plain | Form::Unstyled => None,
+    };
+    let text = &message.text;
+    let mut content = match (message.emote, html) {
+        (false, None) => RoomMessageEventContent::text_plain(text),
+        (false, Some(html)) => RoomMessageEventContent::text_html(text, html),
+        (true, None) => RoomMessageEventContent::emote_plain(text),
+        (true, Some(html)) => RoomMessageEventContent::emote_html(text, html),
     };
     content.mentions = Some(Mentions::new());
     MatrixEvent { kind: "m.room.message".to_owned(), content: serde_json::to_string(&content).unwrap_or_default() }
 }
 
-/// Reads the content of an `m.room.message`.
+fn fits_event(text: &str, html: &str) -> bool {
+    let length = |text: &str| serde_json::to_string(text).map_or(usize::MAX, |json| json.len());
+    length(text).saturating_add(length(html)) <= ROOM
+}
+
+/// Reads the content of an `m.room.message`. The quotation that older clients put before a reply is no part of it.
 pub fn from_matrix(content: &RawValue) -> Result<Message, Untranslatable> {
+    let answers = reply::from_matrix(content).is_some();
     let content: RoomMessageEventContent = serde_json::from_str(content.get()).map_err(|_| Untranslatable::Broken)?;
-    let (text, emote) = match content.msgtype {
-        MessageType::Text(text) => (text.body, false),
-        MessageType::Notice(notice) => (notice.body, false),
-        MessageType::Emote(emote) => (emote.body, true),
+    let (text, formatted, emote) = match content.msgtype {
+        MessageType::Text(text) => (text.body, text.formatted, false),
+        MessageType::Notice(notice) => (notice.body, notice.formatted, false),
+        MessageType::Emote(emote) => (emote.body, emote.formatted, true),
         MessageType::Image(_) => return Err(Untranslatable::Kind("a picture")),
         MessageType::Video(_) => return Err(Untranslatable::Kind("a video")),
         MessageType::Audio(_) => return Err(Untranslatable::Kind("a recording")),
         MessageType::File(_) => return Err(Untranslatable::Kind("a file")),
-        MessageType::Location(place) => (location::from_matrix(&place).unwrap_or(place.body), false),
+        MessageType::Location(place) => (location::from_matrix(&place).unwrap_or(place.body), None, false),
         _ => return Err(Untranslatable::Kind("this kind of message")),
     };
-    if text.is_empty() { Err(Untranslatable::Empty) } else { Ok(Message { text, emote }) }
+    let text = if answers { reply::strip_matrix(&text).to_owned() } else { text };
+    let html = formatted.filter(|formatted| formatted.format == MessageFormat::Html).map(|formatted| formatted.body);
+    let (text, form) = match html.and_then(|html| html::read(&html)) {
+        Some(rich) => of_rich(text, rich, emote),
+        None => (text, Form::Plain),
+    };
+    if text.is_empty() { Err(Untranslatable::Empty) } else { Ok(Message { text, emote, form }) }
+}
+
+/// The text to send where there is HTML. The body stays as it was typed if the HTML adds nothing to it.
+fn of_rich(body: String, rich: RichText, emote: bool) -> (String, Form) {
+    // A body may name people by links or MXIDs, which the HTML tells by their names.
+    let names_people = !rich.people.is_empty()
+        && (body.contains("https://matrix.to/#/") || rich.people.iter().any(|id| body.contains(id.as_str())));
+    if rich.is_plain() && !names_people && !body.is_empty() {
+        // A styling that the sender's own client did not see is none.
+        let looks_styled = if emote { styling::read(&format!("{ME}{body}")) } else { styling::read(&body) }.is_some();
+        return (body, if looks_styled { Form::Unstyled } else { Form::Plain });
+    }
+    let text = styling::write(&rich);
+    if text.is_empty() || text.len() > LONGEST { (body, Form::Plain) } else { (text, Form::Rich(rich)) }
 }
 
 /// The text of an event's content, where it has one.
@@ -189,7 +285,7 @@ mod tests {
         let mut stanza =
             stanza("<message xmlns='jabber:client' type='chat'><body>Art thou not Romeo?</body></message>");
         let message = from_xmpp(&mut stanza).unwrap();
-        assert_eq!(message, Message { text: "Art thou not Romeo?".to_owned(), emote: false });
+        assert_eq!(message, Message::plain("Art thou not Romeo?"));
         assert_eq!(to_matrix(&message).content, r#"{"msgtype":"m.text","body":"Art thou not Romeo?","m.mentions":{}}"#);
     }
 
@@ -228,14 +324,49 @@ mod tests {
 
     #[test]
     fn eight_thousand_ascii_characters_are_one_message_everywhere() {
-        let message = Message { text: "x".repeat(8000), emote: false };
+        let message = Message::plain("x".repeat(8000));
         assert_eq!(to_bodies(&message, 12 * 1024 - 2048).len(), 1);
+    }
+
+    #[test]
+    fn said_anew_blocks_stay_blocks() {
+        let anew = |formatted: &str| {
+            let content = json!({ "msgtype": "m.text", "body": "b", "format": "org.matrix.custom.html", "formatted_body": formatted });
+            from_matrix(&raw(&content)).unwrap().anew().text
+        };
+        assert_eq!(anew("<b>a</b>"), "* *a*");
+        assert_eq!(anew("<blockquote>a</blockquote>"), "*\n> a");
+        assert_eq!(Message::plain("a").anew(), Message::plain("* a"));
+    }
+
+    #[test]
+    fn a_mention_is_a_name() {
+        for (body, sent) in [
+            ("Alice:  hi", "Alice:  hi"),
+            ("@alice:h:  hi", "Alice: hi"),
+            ("[Alice](https://matrix.to/#/%40alice%3Ah):  hi", "Alice: hi"),
+            ("", "Alice: hi"),
+        ] {
+            let formatted = "<a href=\"https://matrix.to/#/@alice:h\">Alice</a>:  hi";
+            let content = json!({ "msgtype": "m.text", "body": body, "format": "org.matrix.custom.html", "formatted_body": formatted });
+            assert_eq!(from_matrix(&raw(&content)).unwrap().text, sent);
+        }
+    }
+
+    #[test]
+    fn html_that_says_nothing_leaves_the_body() {
+        for formatted in ["", "<p></p>", "<b>", "<mx-reply>a</mx-reply>"] {
+            let content = json!({ "msgtype": "m.text", "body": "b", "format": "org.matrix.custom.html", "formatted_body": formatted });
+            assert_eq!(from_matrix(&raw(&content)), Ok(Message::plain("b")), "{formatted}");
+        }
+        let other = json!({ "msgtype": "m.text", "body": "b", "format": "org.example", "formatted_body": "<b>a</b>" });
+        assert_eq!(from_matrix(&raw(&other)), Ok(Message::plain("b")));
     }
 
     proptest! {
         #[test]
         fn parts_joined_are_the_message_and_each_fits(text in "(/me )?[\\PC\n&<>\"']{0,400}(/me )?[\\PC&]{0,200}", budget in 24usize..200) {
-            let message = Message { text: text.clone(), emote: false };
+            let message = Message::plain(text.clone());
             let bodies = to_bodies(&message, budget);
             let joined: String = bodies.concat();
             prop_assert_eq!(joined.strip_prefix(NOT_AN_ACTION).filter(|t| t.starts_with(ME)).unwrap_or(&joined), legal(&text));
@@ -248,14 +379,17 @@ mod tests {
 
         #[test]
         fn text_goes_round_unchanged(text in "[\\PC\n\t]{1,300}") {
-            let message = Message { text: legal(&text), emote: false };
             prop_assume!(!text.starts_with(ME));
+            let message = Message::plain(legal(&text));
             let sent = to_bodies(&message, 100_000);
             let xml = to_xml(&text_element("body", CLIENT, &sent[0])).unwrap();
             let mut stanza = stanza(&format!("<message xmlns='jabber:client'>{xml}</message>"));
-            prop_assert_eq!(from_xmpp(&mut stanza), Some(message.clone()));
-            let content: Box<RawValue> = RawValue::from_string(to_matrix(&message).content).unwrap();
-            prop_assert_eq!(from_matrix(&content), Ok(message));
+            let came = from_xmpp(&mut stanza).unwrap();
+            prop_assert_eq!(&came.text, &message.text);
+            let content: serde_json::Value = serde_json::from_str(&to_matrix(&came).content).unwrap();
+            prop_assert_eq!(content["body"].as_str(), Some(message.text.as_str()));
+            let plain = raw(&json!({"msgtype": "m.text", "body": message.text}));
+            prop_assert_eq!(from_matrix(&plain), Ok(message));
         }
     }
 }

@@ -3,6 +3,12 @@
 //! | file | Matrix | XMPP |
 //! |---|---|---|
 //! | [`message`] | `m.room.message` (`m.text`, `m.notice`, `m.emote`) | RFC 6121 section 5 `<body/>`, XEP-0245 |
+//! | [`html`] | `org.matrix.custom.html` | |
+//! | [`styling`] | | XEP-0393 |
+//! | [`xhtml`] | | XEP-0071 |
+//! | [`rich_text`] | what these three have in common | |
+//! | [`markup`] | tags to text with form | tags to text with form |
+//! | [`layout`] | | text with form as lines |
 //! | [`reply`] | `m.in_reply_to` | XEP-0461 |
 //! | [`edit`] | `m.replace` | XEP-0308 |
 //! | [`retraction`] | `m.room.redaction` | XEP-0424 |
@@ -38,7 +44,10 @@ pub mod encrypted;
 pub mod failure;
 pub mod fallback;
 pub mod history;
+pub mod html;
+pub mod layout;
 pub mod location;
+pub mod markup;
 pub mod message;
 pub mod presence;
 pub mod reaction;
@@ -46,9 +55,12 @@ pub mod receipt;
 pub mod relation;
 pub mod reply;
 pub mod retraction;
+pub mod rich_text;
 pub mod roster;
 pub mod stable_id;
 pub mod stanza;
 pub mod status;
+pub mod styling;
 pub mod subscription;
 pub mod vcard;
+pub mod xhtml;

@@ -5,27 +5,39 @@ use serde_json::{Value, json};
 
 use super::bridge::{Bridge, Management, Portal, starttls};
 use super::clients::{Contact, Person};
-use super::servers::Prosody;
+use super::servers::{Account, Prosody};
 
-struct Chat<'a> {
-    person: Person,
-    bob: Contact,
-    alice: String,
-    portal: Portal,
+pub(super) struct Chat<'a> {
+    pub person: Person,
+    pub bob: Contact,
+    pub alice: String,
+    pub portal: Portal,
     _bridge: &'a Bridge,
 }
 
 impl<'a> Chat<'a> {
     fn begin(bridge: &'a Bridge, prosody: &Prosody) -> Self {
+        Self::begin_with(bridge, prosody, Contact::connect)
+    }
+
+    /// A person whose account is alice's, and Bob with a client of this kind.
+    pub(super) fn begin_with(bridge: &'a Bridge, prosody: &Prosody, client: impl FnOnce(&Account) -> Contact) -> Self {
         let (alice_account, bob_account) = (prosody.account("alice"), prosody.account("bob"));
-        let (alice, bob) = (Contact::connect(&alice_account), Contact::connect(&bob_account));
+        let (alice, bob) = (Contact::connect(&alice_account), client(&bob_account));
         alice.befriend(&bob);
         alice.leave();
         let person = bridge.person("romeo");
         Management::sign_in(&person, &alice_account.jid);
         let portal = Portal::appears(&person, &bob.jid);
         let chat = Self { person, bob, alice: alice_account.jid, portal, _bridge: bridge };
-        // Bob's client is asked what it can do; by the time that this has crossed both ways it has answered.
+        // Once Bob's presence is known his client is asked what it can do. What then crosses both ways comes after the
+        // question, and after the answer.
+        chat.bob.show(None, Some("here"));
+        chat.person.expect("Bob's presence", |event| {
+            event["event"] == "presence" && event["user"] == chat.portal.ghost.as_str() && event["status"] == "here"
+        });
+        chat.person.say(&chat.portal.room, "Hello?");
+        chat.bob.hears(&chat.alice, "Hello?");
         chat.bob.say(&chat.alice, "Hello");
         chat.person.hears(&chat.portal.room, "Hello");
         chat
@@ -45,20 +57,20 @@ impl<'a> Chat<'a> {
         (id, event["event_id"].as_str().expect("an event id").to_owned())
     }
 
-    fn bob_sends(&self, body: Option<&str>, extra: &str) -> String {
+    pub(super) fn bob_sends(&self, body: Option<&str>, extra: &str) -> String {
         let sent = self.bob.call("send", json!({"to": self.alice, "body": body, "extra": [extra]}));
         sent.as_str().expect("an id").to_owned()
     }
 
     /// Awaits a stanza at Bob's client with all of these in it.
-    fn bob_gets(&self, what: &str, parts: &[&str]) -> Value {
+    pub(super) fn bob_gets(&self, what: &str, parts: &[&str]) -> Value {
         self.bob.expect(what, |event| {
             event["event"] == "message"
                 && event["xml"].as_str().is_some_and(|xml| parts.iter().all(|part| xml.contains(part)))
         })
     }
 
-    fn person_sees(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(super) fn person_sees(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let ghost = self.portal.ghost.as_str();
         self.person.expect(what, |event| {
             event["room"] == self.portal.room.as_str() && event["sender"] == ghost && wanted(event)

@@ -176,7 +176,8 @@ pub fn transaction(data: &[u8]) {
     goes_on(&mut stage);
 }
 
-/// Message content, both ways: JSON is taken for the content of an `m.room.message`, anything else for a text.
+/// Message content, both ways: JSON is taken for the content of an `m.room.message`, anything else for a text, for Matrix HTML
+/// and for XHTML-IM.
 pub fn message(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let budget = 16 + usize::from(data.first().copied().unwrap_or_default()) * 8;
@@ -187,7 +188,27 @@ pub fn message(data: &[u8]) {
         return;
     }
     for emote in [false, true] {
-        crosses(&Message { text: text.clone().into_owned(), emote }, budget);
+        crosses(&Message { emote, ..Message::plain(text.clone()) }, budget);
+    }
+    let html = serde_json::json!({
+        "msgtype": "m.text", "body": "x", "format": "org.matrix.custom.html", "formatted_body": text,
+    });
+    let raw = serde_json::value::to_raw_value(&html).unwrap();
+    if let Ok(read) = message::from_matrix(&raw) {
+        crosses(&read, budget);
+    }
+    let xhtml = format!(
+        "<message xmlns='jabber:client'><body>x</body><html xmlns='http://jabber.org/protocol/xhtml-im'>\
+         <body xmlns='http://www.w3.org/1999/xhtml'>{text}</body></html></message>"
+    );
+    if let Ok(stanza) = xhtml.parse() {
+        let read = message::from_xmpp(&mut Stanza::read(&stanza)).expect("its body is there");
+        let event: serde_json::Value = serde_json::from_str(&message::to_matrix(&read).content).unwrap();
+        assert_eq!(event["body"], "x", "the body stays as it came");
+        let shown = event["formatted_body"].as_str().unwrap_or_default().to_lowercase();
+        for forbidden in ["<script", "<img", "<style", "<mx-reply", "javascript:", "href=\"https://matrix.to"] {
+            assert!(!shown.contains(forbidden), "{forbidden} passes");
+        }
     }
 }
 
@@ -220,7 +241,11 @@ fn crosses(read: &Message, budget: usize) {
         assert!(!back.emote || read.emote && number == 0, "no part becomes an action");
         let event = message::to_matrix(&back);
         let raw = serde_json::value::RawValue::from_string(event.content).unwrap();
-        assert_eq!(message::from_matrix(&raw).as_ref(), Ok(&back), "and comes back");
+        // What is styled comes back in the words that the styling has in Matrix.
+        let again = message::from_matrix(&raw).expect("it can be read again");
+        if !matches!(back.form, message::Form::Rich(_)) {
+            assert_eq!((again.text, again.emote), (back.text, back.emote), "and comes back");
+        }
     }
 }
 

@@ -14,7 +14,7 @@ const REACTIONS: &str = "urn:xmpp:reactions:0";
 const REPLY: &str = "urn:xmpp:reply:0";
 
 /// Juliet is on line with a client that knows these.
-fn with_client(features: &[&str]) -> Stage {
+pub(super) fn with_client(features: &[&str]) -> Stage {
     let mut stage = Stage::xmpp(JULIET);
     let features: String = features.iter().map(|feature| format!("<feature var='{feature}'/>")).collect();
     let info = format!("<query xmlns='http://jabber.org/protocol/disco#info'>{features}</query>");
@@ -36,15 +36,15 @@ fn says(stage: &mut Stage, text: &str) -> (String, String) {
     (stage.last_event(), id)
 }
 
-fn last(stage: &Stage) -> Element {
+pub(super) fn last(stage: &Stage) -> Element {
     stage.messages_to(JID).pop().unwrap()
 }
 
-fn payload(stanza: &Element, name: &str, namespace: &str) -> Element {
+pub(super) fn payload(stanza: &Element, name: &str, namespace: &str) -> Element {
     stanza.get_child(name, namespace).unwrap_or_else(|| panic!("{}", String::from(stanza))).clone()
 }
 
-fn message(id: &str, inner: &str) -> String {
+pub(super) fn message(id: &str, inner: &str) -> String {
     format!("<message from='juliet@capulet.lit/b' type='chat' id='{id}'>{inner}</message>")
 }
 

@@ -8,6 +8,7 @@ mod doors;
 mod failure;
 mod floods;
 mod forged;
+mod formatting;
 mod history;
 mod newcomers;
 mod others;

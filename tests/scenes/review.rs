@@ -155,7 +155,7 @@ fn what_was_said_before_the_store_began_is_not_sent() {
 #[test]
 fn what_a_homeserver_had_in_hand_when_it_ended_is_found_when_it_is_back() {
     let mut stage = believing(7);
-    stage.away = 1;
+    stage.away = 3;
     stage.phone_sends("juliet@capulet.lit/b", "are you there?");
     let event = said(&stage, 8);
     stage.pages.push_back(Ok(page(vec![event], None)));

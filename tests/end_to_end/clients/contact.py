@@ -22,6 +22,8 @@ STATES = "{http://jabber.org/protocol/chatstates}"
 PLUGINS = ["xep_0030", "xep_0054", "xep_0059", "xep_0085", "xep_0092", "xep_0115", "xep_0172", "xep_0184", "xep_0198",
            "xep_0199", "xep_0203", "xep_0224", "xep_0280", "xep_0297", "xep_0308", "xep_0313", "xep_0333", "xep_0359",
            "xep_0424", "xep_0428", "xep_0444", "xep_0461"]
+# What a client of about 2010 knew.
+OLD_PLUGINS = ["xep_0030", "xep_0054", "xep_0059", "xep_0071", "xep_0085", "xep_0115", "xep_0199", "xep_0203"]
 
 
 def text_of(xml, tag):
@@ -56,10 +58,10 @@ class Slix:
         self.saying = asyncio.Lock()
 
     async def do_connect(self, jid, password, host, port, ca, direct_tls=False, mechanism=None, presence=True,
-                         stay=False):
+                         stay=False, old=False):
         """Signs in; with `stay`, again whenever the connection is lost."""
         self.how = {"jid": jid, "password": password, "host": host, "port": port, "ca": ca, "direct_tls": direct_tls,
-                    "mechanism": mechanism, "presence": presence}
+                    "mechanism": mechanism, "presence": presence, "old": old}
         answer = await self.sign_in(**self.how)
         if stay:
             self.keeping = asyncio.create_task(self.keep())
@@ -77,13 +79,13 @@ class Slix:
                 self.lost.set()
                 await asyncio.sleep(0.2)
 
-    async def sign_in(self, jid, password, host, port, ca, direct_tls, mechanism, presence):
+    async def sign_in(self, jid, password, host, port, ca, direct_tls, mechanism, presence, old):
         xmpp = self.xmpp = slixmpp.ClientXMPP(jid, password, sasl_mech=mechanism)
         lost = self.lost = asyncio.Event()
         xmpp.ca_certs = ca
         xmpp.enable_direct_tls, xmpp.enable_starttls, xmpp.enable_plaintext = direct_tls, not direct_tls, False
         xmpp.auto_authorize, xmpp.auto_subscribe = None, False
-        for plugin in PLUGINS:
+        for plugin in OLD_PLUGINS if old else PLUGINS:
             xmpp.register_plugin(plugin)
         xmpp.register_handler(Callback("driver messages", StanzaPath("message"), self.on_message))
         xmpp.register_handler(Callback("driver presences", StanzaPath("presence"), self.on_presence))
@@ -103,6 +105,8 @@ class Slix:
         xmpp.connect(host, port)
         await ready
         roster = await self.do_roster()
+        if old:  # None of the old plugins does it of itself.
+            await xmpp.plugin["xep_0115"].update_caps(broadcast=False)
         if presence:
             await self.do_presence()
         self.online.set()

@@ -34,8 +34,18 @@ impl Contact {
             .unwrap_or_else(|error| panic!("{}: {error}", account.jid))
     }
 
+    /// Signs in with a client that knows XHTML-IM and nothing newer.
+    pub fn connect_old(account: &Account) -> Self {
+        Self::connect_as(account, Tls::Start, PASSWORD, "old", true)
+            .unwrap_or_else(|error| panic!("{}: {error}", account.jid))
+    }
+
     /// Signs in with all choices open; `Err` is what slixmpp says.
     pub fn connect_by(account: &Account, tls: Tls, password: &str, resource: &str) -> Result<Self, String> {
+        Self::connect_as(account, tls, password, resource, false)
+    }
+
+    fn connect_as(account: &Account, tls: Tls, password: &str, resource: &str, old: bool) -> Result<Self, String> {
         let driver = Driver::start(account.localpart(), "contact.py");
         let port = if tls == Tls::Direct { account.reach.direct_tls } else { account.reach.starttls };
         driver.try_call(
@@ -43,6 +53,7 @@ impl Contact {
             json!({
                 "jid": format!("{}/{resource}", account.jid), "password": password, "host": "127.0.0.1", "port": port,
                 "ca": Authority::trusted().file(), "direct_tls": tls == Tls::Direct,
+                "old": old,
             }),
         )?;
         Ok(Self { driver, jid: account.jid.clone() })
