@@ -26,6 +26,7 @@ pub fn settings(config: &Config) -> Settings {
         networks: config.networks.iter().map(|(name, network)| (name.clone(), bridged(network))).collect(),
         rooms_for_contacts: config.portals.create == CreatePortals::Contacts,
         room_pause: millis(1_000.0 / config.portals.per_second),
+        space: config.portals.space,
         history_initial: config.history.initial,
         history_catch_up: config.history.catch_up,
         presence_to_matrix: config.presence.to_matrix,

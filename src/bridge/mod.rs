@@ -4,10 +4,12 @@
 //! engine has committed.
 
 pub mod ghost;
+pub mod look;
 pub mod management;
 pub mod outbox;
 pub mod portal;
 pub mod question;
+pub mod space;
 
 use std::collections::BTreeMap;
 
@@ -46,6 +48,8 @@ pub struct Settings {
     pub rooms_for_contacts: bool,
     /// Milliseconds between the rooms that are made for contacts.
     pub room_pause: u64,
+    /// A space holds the rooms of each login.
+    pub space: bool,
     /// How many archived messages a new room begins with at most.
     pub history_initial: u32,
     /// How many missed messages are fetched after a time away at most.

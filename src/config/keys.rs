@@ -48,6 +48,7 @@ pub const KEYS: &[Key] = &[
     file_only("networks.*.domains.*.tls.accept_name"),
     scalar("portals.create"),
     scalar("portals.per_second"),
+    scalar("portals.space"),
     scalar("history.initial"),
     scalar("history.catch_up"),
     scalar("presence.to_matrix"),

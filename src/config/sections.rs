@@ -108,6 +108,8 @@ pub struct Portals {
     pub create: CreatePortals,
     /// At most so many rooms are made per second and login.
     pub per_second: f64,
+    /// A space holds the rooms of each login.
+    pub space: bool,
 }
 
 /// When a contact's room is made.
@@ -219,7 +221,7 @@ impl Default for Store {
 
 impl Default for Portals {
     fn default() -> Self {
-        Self { create: CreatePortals::Contacts, per_second: 2.0 }
+        Self { create: CreatePortals::Contacts, per_second: 2.0, space: true }
     }
 }
 

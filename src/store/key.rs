@@ -59,6 +59,12 @@ tables! {
     Unconfirmed = b'u', "unconfirmed";
     /// What clients can do, by capability hash (XEP-0115).
     Caps = b'v', "caps";
+    /// How portals' rooms look, and what of that is the person's own.
+    Look = b'w', "look";
+    /// Spaces of logins.
+    Space = b'x', "space";
+    /// Rooms that are said to replace ours.
+    Successor = b'y', "successor";
 }
 
 impl Key {

@@ -84,7 +84,19 @@ impl Store {
                 self.erase(Key::of(Table::Room).text(room.as_str()).done());
             }
         }
-        for table in [Table::Contact, Table::Portal, Table::Presence, Table::Session, Table::Unconfirmed, Table::Held] {
+        if let Some(room) = self.space(id)?.and_then(|space| space.room) {
+            self.erase_room(&room);
+        }
+        for table in [
+            Table::Contact,
+            Table::Portal,
+            Table::Presence,
+            Table::Session,
+            Table::Unconfirmed,
+            Table::Held,
+            Table::Look,
+            Table::Space,
+        ] {
             self.erase_all(&Key::of(table).login(id).done())?;
         }
         self.erase_reactions(id)?;

@@ -15,6 +15,7 @@ pub mod held;
 mod integrity;
 pub mod key;
 pub mod login;
+pub mod look;
 pub mod management;
 pub mod memory;
 pub mod meta;
@@ -28,6 +29,8 @@ pub mod session;
 pub mod sled;
 #[cfg(test)]
 mod sled_damage;
+pub mod space;
+pub mod successor;
 pub mod transaction;
 pub mod verify;
 
@@ -185,6 +188,9 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         verify::Table { name: "transaction", prefix: &[key::Table::Transaction as u8], decode: &transaction::readable },
         table!(Unconfirmed, "unconfirmed", session::Unconfirmed),
         table!(Caps, "caps", bool),
+        table!(Look, "look", look::Look),
+        table!(Space, "space", space::Space),
+        table!(Successor, "successor", successor::Successor),
         table!(Features, "features", crate::domain::feature::Features),
     ]
 }

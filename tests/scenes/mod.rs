@@ -8,6 +8,7 @@ mod doors;
 mod history;
 mod people;
 mod review;
+mod rooms;
 mod signing_in;
 mod stage;
 mod talk;

@@ -9,8 +9,8 @@ use messenger_bridge::{
         BareJid, Input, LoginId, Now, Output, StreamId, Ticket, Timestamp,
         capability::{MESSENGER, XMPP},
         credentials::{Secret, Tokens},
-        input::{Answer, EphemeralEvent, Failure, Outcome, Receipt, RoomEvent, RoomPage},
-        output::{Ask, Ephemeral, MatrixCall},
+        input::{Answer, Cause, EphemeralEvent, Failure, Outcome, Receipt, RoomEvent, RoomPage},
+        output::{Ask, Ephemeral, MatrixCall, RoomKind},
         stream::{ConnectOrder, Management, StreamEnd, StreamOrder, StreamReport, StreamUp},
     },
     engine::Engine,
@@ -55,6 +55,14 @@ pub struct Stage {
     pub connects: Vec<ConnectOrder>,
     pub answered: Vec<Ticket>,
     pub refused: Vec<Ticket>,
+    /// The content of rooms' `m.room.create`; empty where nothing is put here.
+    pub creates: HashMap<OwnedRoomId, String>,
+    /// What the homeserver refuses for good.
+    pub refuses: Option<fn(&MatrixCall) -> bool>,
+    /// What the homeserver does without its answer coming back.
+    pub mute: Option<fn(&MatrixCall) -> bool>,
+    /// How many are in a room.
+    pub members: u64,
     /// What stands in rooms, by event id.
     pub contents: HashMap<String, String>,
     /// Rooms that were read, and what the next ones hold; nothing where nothing is put here.
@@ -94,6 +102,7 @@ impl Stage {
             ]),
             rooms_for_contacts: true,
             room_pause: 500,
+            space: true,
             history_initial: 50,
             history_catch_up: 500,
             presence_to_matrix: true,
@@ -117,6 +126,10 @@ impl Stage {
             connects: Vec::new(),
             answered: Vec::new(),
             refused: Vec::new(),
+            creates: HashMap::new(),
+            refuses: None,
+            mute: None,
+            members: 2,
             contents: HashMap::new(),
             read: Vec::new(),
             pages: VecDeque::new(),
@@ -195,6 +208,11 @@ impl Stage {
         self.bind = true;
     }
 
+    /// The operator changes the configuration; it counts from the next start.
+    pub fn change(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// The connection is lost; `resume`: the server still knows the session.
     pub fn cut(&mut self, resume: bool) {
         self.bind = !resume;
@@ -249,9 +267,13 @@ impl Stage {
             Output::Matrix(work) => {
                 self.next += 1;
                 let receipt = match &work.call {
+                    MatrixCall::CreateRoom(room) if room.kind == RoomKind::Space => Receipt::Room(room_for("space")),
                     MatrixCall::CreateRoom(room) => Receipt::Room(room_for(room.invite.last().unwrap().as_str())),
+                    MatrixCall::GetState { room, .. } => {
+                        Receipt::Content(self.creates.get(room).cloned().unwrap_or_else(|| "{}".to_owned()))
+                    }
                     MatrixCall::Upload { .. } => Receipt::Media(format!("mxc://h.test/{}", self.next)),
-                    MatrixCall::CountMembers { .. } => Receipt::Members(2),
+                    MatrixCall::CountMembers { .. } => Receipt::Members(self.members),
                     MatrixCall::Send { .. } | MatrixCall::SetState { .. } | MatrixCall::Redact { .. } => {
                         if let MatrixCall::Send { content, .. } = &work.call {
                             self.contents.insert(format!("$e{}", self.next), content.clone());
@@ -261,8 +283,16 @@ impl Stage {
                     MatrixCall::GetEvent { event, .. } => Receipt::Content(self.contents[event.as_str()].clone()),
                     _ => Receipt::Nothing,
                 };
+                let refused = self.refuses.is_some_and(|refuses| refuses(&work.call));
+                let cause = || Cause { code: "M_FORBIDDEN".to_owned(), sentence: "You may not.".to_owned() };
+                let outcome =
+                    if refused { Outcome::Failed(Failure::Permanent(cause())) } else { Outcome::Done(receipt) };
+                let mute = self.mute.is_some_and(|mute| mute(&work.call));
                 self.calls.push(work.call);
-                inputs.push_back(Input::Done { work: work.id, outcome: Outcome::Done(receipt) });
+                if mute {
+                    return;
+                }
+                inputs.push_back(Input::Done { work: work.id, outcome });
             }
             Output::Ask { ask, question } => {
                 let answer = self.oauth.pop_front().unwrap_or_else(|| match question {

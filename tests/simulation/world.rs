@@ -138,6 +138,7 @@ fn settings(config: Config, random: &mut Random) -> Settings {
         networks: BTreeMap::from([("net".to_owned(), network)]),
         rooms_for_contacts: config.rooms,
         room_pause: random.between(200, 1_000),
+        space: true,
         history_initial: 50,
         history_catch_up: 500,
         presence_to_matrix: true,
