@@ -20,6 +20,7 @@ mod process;
 mod program;
 mod refusals;
 mod restart;
+mod rooms;
 mod scripted;
 mod servers;
 mod smoke;
