@@ -18,7 +18,7 @@ def quote(part):
 class Person:
     """Follows everything in `watch`: dictionaries with `kind` and what belongs to it.
 
-    invite: room, sender, direct · event: room, type, sender, content, id, ts, state_key · typing: room, users ·
+    invite: room, sender, direct, space · event: room, type, sender, content, id, ts, state_key · typing: room, users ·
     presence: user, presence, status
     """
 
@@ -69,10 +69,12 @@ class Person:
     def read(self, answer):
         rooms = answer.get("rooms", {})
         for room, state in rooms.get("invite", {}).items():
-            for event in state["invite_state"]["events"]:
+            events = state["invite_state"]["events"]
+            space = any(event["type"] == "m.room.create" and event["content"].get("type") == "m.space" for event in events)
+            for event in events:
                 if event["type"] == "m.room.member" and event["state_key"] == self.id:
                     yield {"kind": "invite", "room": room, "sender": event["sender"],
-                           "direct": event["content"].get("is_direct", False)}
+                           "direct": event["content"].get("is_direct", False), "space": space}
         for room, news in rooms.get("join", {}).items():
             for event in news.get("state", {}).get("events", []) + news.get("timeline", {}).get("events", []):
                 if event["type"] == "m.room.member" and event["content"].get("displayname"):

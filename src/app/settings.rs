@@ -30,6 +30,7 @@ pub fn settings(config: &Config) -> Settings {
             config::Strangers::Room => bridge::Strangers::Room,
             config::Strangers::Request => bridge::Strangers::Request,
         },
+        space: config.portals.space,
         history_initial: config.history.initial,
         history_catch_up: config.history.catch_up,
         warn_after: whole_millis(config.outbox.warn_after),

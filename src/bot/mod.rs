@@ -5,6 +5,9 @@ use crate::domain::{credentials::Secret, effect::Notice};
 /// What a command begins with outside the management room.
 pub const PREFIX: &str = "!msgr";
 
+/// The word that confirms what cannot be undone.
+pub const CONFIRM: &str = "confirm";
+
 /// What a person can ask of the bot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -51,6 +54,19 @@ pub enum Command {
     Sync,
     /// Ask the contact of this room for attention.
     Nudge,
+    /// Let go of this room; the next message of its contact makes a new one.
+    DeletePortal,
+    /// The same for every room of the person.
+    DeleteAllPortals {
+        /// The person has said that they mean it.
+        confirmed: bool,
+    },
+    /// Set this room right again.
+    SyncPortal,
+    /// Make this room the management room.
+    SetManagementRoom,
+    /// What is this room?
+    Id,
     /// Is everything well?
     Ping,
     /// Stop what was begun.
@@ -90,7 +106,7 @@ pub struct Entry {
 }
 
 /// Every command, in the order of `help`.
-pub const COMMANDS: [Entry; 13] = [
+pub const COMMANDS: [Entry; 18] = [
     Entry { name: "help", arguments: "", help: "Show this list." },
     Entry {
         name: "login",
@@ -109,6 +125,23 @@ pub const COMMANDS: [Entry; 13] = [
     Entry { name: "deny", arguments: "[login] <JID>", help: "Deny a contact's request." },
     Entry { name: "sync", arguments: "", help: "Fetch your contact lists again." },
     Entry { name: "nudge", arguments: "", help: "In a contact's room (`!msgr nudge`): ask the contact for attention." },
+    Entry {
+        name: "sync-portal",
+        arguments: "",
+        help: "In a contact's room (`!msgr sync-portal`): set its name, picture, topic and members right again.",
+    },
+    Entry {
+        name: "delete-portal",
+        arguments: "",
+        help: "In a contact's room (`!msgr delete-portal`): let go of it. The next message makes a new room.",
+    },
+    Entry { name: "delete-all-portals", arguments: "confirm", help: "Let go of all your contacts' rooms." },
+    Entry {
+        name: "set-management-room",
+        arguments: "",
+        help: "In a room with me alone (`!msgr set-management-room`): talk with me there from now on.",
+    },
+    Entry { name: "id", arguments: "", help: "Show what a room is to me: its account, contact, room and ghost." },
     Entry { name: "ping", arguments: "", help: "Show whether I am there and how your accounts are." },
     Entry { name: "cancel", arguments: "", help: "Stop a sign-in that was begun." },
     Entry { name: "version", arguments: "", help: "Show which version of the bridge this is." },
@@ -153,6 +186,11 @@ pub fn parse(text: &str) -> Result<Command, String> {
         }
         "sync" => Command::Sync,
         "nudge" => Command::Nudge,
+        "delete-portal" => Command::DeletePortal,
+        "delete-all-portals" => Command::DeleteAllPortals { confirmed: rest.trim() == CONFIRM },
+        "sync-portal" => Command::SyncPortal,
+        "set-management-room" => Command::SetManagementRoom,
+        "id" => Command::Id,
         "ping" => Command::Ping,
         "cancel" => Command::Cancel,
         "version" => Command::Version,

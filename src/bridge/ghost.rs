@@ -104,6 +104,7 @@ impl Bridge {
         row.shown_photo = Some(hash);
         row.vcard = VCardState::Fetched(row.announced_photo.clone());
         self.store.put_contact(contact, &row)?;
+        self.picture_room(contact, Some(&url))?;
         self.owe(Lane::Ghost(contact.clone()), Effect::PictureGhost { url })?;
         Ok(())
     }
@@ -114,6 +115,7 @@ impl Bridge {
         if row.shown_photo.take().is_some() {
             self.store.put_contact(contact, &row)?;
             self.owe(Lane::Ghost(contact.clone()), Effect::PictureGhost { url: String::new() })?;
+            self.picture_room(contact, None)?;
         }
         Ok(())
     }

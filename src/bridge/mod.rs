@@ -4,10 +4,12 @@
 //! engine has committed.
 
 pub mod ghost;
+pub mod look;
 pub mod management;
 pub mod outbox;
 pub mod portal;
 pub mod question;
+pub mod space;
 
 use std::collections::BTreeMap;
 
@@ -48,6 +50,8 @@ pub struct Settings {
     pub room_pause: u64,
     /// How people who are no contacts are met when they write.
     pub strangers: Strangers,
+    /// A space holds the rooms of each login.
+    pub space: bool,
     /// How many archived messages a new room begins with at most.
     pub history_initial: u32,
     /// How many missed messages are fetched after a time away at most.

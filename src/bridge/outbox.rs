@@ -100,6 +100,14 @@ impl Outbox {
         }
     }
 
+    /// What stood in the way of the lane's head is gone: it is tried again at once.
+    pub fn urge(&mut self, lane: &Lane) {
+        if let Some(state) = self.lanes.get_mut(lane) {
+            state.not_before = 0;
+        }
+        self.wake(lane);
+    }
+
     /// Wakes every lane that fits, such as those of a login whose stream has come up.
     pub fn wake_where(&mut self, fits: impl Fn(&Lane) -> bool) {
         for lane in self.lanes_where(fits) {

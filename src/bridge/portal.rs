@@ -11,6 +11,7 @@ use crate::{
     store::{
         StoreError,
         contact::GhostState,
+        look::{Decided, Look},
         portal::{History, Membership, Portal},
     },
 };
@@ -18,6 +19,11 @@ use crate::{
 impl Bridge {
     /// Makes sure that the contact has a portal, with its room owed if there is none. `true` if it is new.
     pub fn ensure_portal(&mut self, contact: &ContactKey) -> Result<bool, StoreError> {
+        self.ensure_portal_with(contact, true)
+    }
+
+    /// The same; `history`: with what was said before, where there is an archive.
+    pub fn ensure_portal_with(&mut self, contact: &ContactKey, history: bool) -> Result<bool, StoreError> {
         if self.store.portal(contact)?.is_some() {
             return Ok(false);
         }
@@ -26,7 +32,7 @@ impl Bridge {
         let creating = self.owe_after(lane.clone(), Effect::CreateRoom, registration)?;
         self.owe(lane, Effect::JoinRoom { ghost: contact.contact.clone() })?;
         let archive = self.archive(&contact.login)?;
-        let wants = self.settings.history_initial > 0 && archive != Archive::None;
+        let wants = history && self.settings.history_initial > 0 && archive != Archive::None;
         let portal = Portal {
             creating: Some(creating),
             history: if wants { History::Wanted } else { History::Done },
@@ -35,6 +41,8 @@ impl Bridge {
             ..Portal::default()
         };
         self.store.put_portal(contact, &portal)?;
+        let photo = self.store.look(contact)?.photo;
+        self.store.put_look(contact, &Look { avatar: photo.clone(), photo, ..Look::default() })?;
         if wants {
             self.ask_history(contact, archive);
         }
@@ -131,6 +139,7 @@ impl Bridge {
         if let Some(mut portal) = self.store.portal(contact)?
             && portal.name.is_some()
             && portal.name.as_ref() != Some(&name)
+            && self.store.look(contact)?.name_by == Decided::Bridge
         {
             portal.name = Some(name.clone());
             self.store.put_portal(contact, &portal)?;

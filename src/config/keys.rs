@@ -49,6 +49,7 @@ pub const KEYS: &[Key] = &[
     scalar("portals.create"),
     scalar("portals.per_second"),
     scalar("portals.strangers"),
+    scalar("portals.space"),
     scalar("history.initial"),
     scalar("history.catch_up"),
     scalar("outbox.warn_after"),

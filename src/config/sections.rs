@@ -114,6 +114,8 @@ pub struct Portals {
     pub per_second: f64,
     /// What happens when someone writes who is no contact.
     pub strangers: Strangers,
+    /// A space holds the rooms of each login.
+    pub space: bool,
 }
 
 /// What happens when someone writes who is no contact.
@@ -245,7 +247,7 @@ impl Default for Store {
 
 impl Default for Portals {
     fn default() -> Self {
-        Self { create: CreatePortals::Contacts, per_second: 2.0, strangers: Strangers::Room }
+        Self { create: CreatePortals::Contacts, per_second: 2.0, strangers: Strangers::Room, space: true }
     }
 }
 

@@ -28,6 +28,8 @@ pub enum Lane {
     Login(LoginId),
     /// What the bot says to one person in their management room.
     Management(OwnedUserId),
+    /// A login's space.
+    Space(LoginId),
 }
 
 /// Who acts in a room.
@@ -160,6 +162,55 @@ pub enum Effect {
     },
     /// Send a message stanza that is more than a text to the contact. Lane: to XMPP.
     SendComposed(Composed),
+    /// The bot sets a state event of the portal's room. Lane: to Matrix.
+    SetRoomState {
+        /// Its type.
+        kind: String,
+        /// Its state key.
+        key: String,
+        /// Its content, JSON.
+        content: String,
+    },
+    /// Make the login's space. Lane: space, first in it.
+    CreateSpace,
+    /// A room is in the login's space, or no longer. Lane: space.
+    ListRoom {
+        /// Which room.
+        room: OwnedRoomId,
+        /// It is in the space.
+        listed: bool,
+    },
+    /// The bot joins the room that is said to replace one of ours. Lane: management.
+    FollowUpgrade {
+        /// The new room.
+        room: OwnedRoomId,
+    },
+    /// Read which room the new one replaces. Lane: management.
+    CheckUpgrade {
+        /// The new room.
+        room: OwnedRoomId,
+    },
+    /// The bot invites a ghost to a room that is named, ahead of what the portal's own lane holds. Lane: management.
+    InviteTo {
+        /// Where.
+        room: OwnedRoomId,
+        /// Whom.
+        user: OwnedUserId,
+    },
+    /// A ghost joins a room that is named. Lane: management.
+    JoinAs {
+        /// Where.
+        room: OwnedRoomId,
+        /// Who.
+        user: OwnedUserId,
+    },
+    /// The bot takes someone out of a room that is of no more use to them. Lane: management.
+    RemoveFrom {
+        /// Where.
+        room: OwnedRoomId,
+        /// Whom.
+        user: OwnedUserId,
+    },
 }
 
 impl Effect {

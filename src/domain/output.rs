@@ -155,6 +155,17 @@ pub enum MatrixCall {
         /// JSON content.
         content: String,
     },
+    /// `GET /rooms/{room}/state/{kind}/{key}` as the user. Gives [`super::input::Receipt::Content`].
+    GetState {
+        /// Where.
+        room: OwnedRoomId,
+        /// As whom.
+        user: OwnedUserId,
+        /// Event type.
+        kind: String,
+        /// State key.
+        key: String,
+    },
     /// `PUT /rooms/{room}/redact/{event}/{txn}`. Gives [`super::input::Receipt::Event`].
     Redact {
         /// Where.
@@ -186,16 +197,27 @@ pub enum MatrixCall {
     },
 }
 
-/// A portal's room to be made.
+/// What is to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoomKind {
+    /// A direct chat.
+    Direct,
+    /// A space (`m.space`), which holds rooms.
+    Space,
+}
+
+/// A portal's room, or a login's space, to be made.
 #[derive(Clone, Debug)]
 pub struct CreateRoom {
+    /// Which of the two.
+    pub kind: RoomKind,
     /// Who makes it: the bot.
     pub creator: OwnedUserId,
-    /// Who is invited, the owner and the ghost, with `is_direct`.
+    /// Who is invited: the owner, and to a direct chat the ghost, with `is_direct`.
     pub invite: Vec<OwnedUserId>,
     /// The room's name.
     pub name: String,
-    /// Further initial state: (type, state key, JSON content). Holds `m.bridge` and `uk.half-shot.bridge`.
+    /// Further initial state: (type, state key, JSON content). A portal's holds `m.bridge` and `uk.half-shot.bridge`.
     pub state: Vec<(String, String, String)>,
     /// `power_level_content_override`, JSON.
     pub power_levels: String,

@@ -150,12 +150,18 @@ impl Engine {
             Command::Decide { login, who, accept } => {
                 self.decide_named(owner, login.as_deref(), &who, accept).map(Some)
             }
+            Command::DeletePortal
+            | Command::SyncPortal
+            | Command::Id
+            | Command::SetManagementRoom
+            | Command::DeleteAllPortals { .. } => self.run_room_command(owner, room, &command).map(Some),
             Command::Nudge => Ok(self.nudge(owner, room)?.map(Notice::plain)),
             Command::Sync => {
                 let mut asked = 0;
                 for login in self.logins_of(owner)? {
                     if self.lives.get(&login.id).is_some_and(|live| live.phase == Phase::Up) {
                         self.bridge.store.put_login(&Login { roster_version: None, ..login.clone() })?;
+                        self.invite_to_space(&login.id)?;
                         self.ask(&login.id, Question::Roster)?;
                         asked += 1;
                     }
@@ -237,8 +243,9 @@ impl Engine {
             self.ask(&login.id, Question::JidLookup { email: contact.to_string() })?;
             return Ok(None);
         }
-        self.open_chat(&contact_of(&login.id, &contact))?;
-        Ok(Some(Notice::plain(format!("Your chat with {contact} is open: I have invited you to its room."))))
+        let contact = contact_of(&login.id, &contact);
+        let asked = self.open_chat_asking(&contact)?;
+        Ok(Some(Notice::plain(chat_opened(contact.contact.as_str(), asked))))
     }
 
     pub(super) fn on_jid_lookup(
@@ -255,8 +262,8 @@ impl Engine {
             .and_then(|jid| BareJid::parse(jid.text().trim()).ok());
         match found {
             Some(contact) => {
-                self.open_chat(&contact_of(login, &contact))?;
-                self.bridge.say(&row.owner, format!("Your chat with {email} is open: I have invited you to its room."))
+                let asked = self.open_chat_asking(&contact_of(login, &contact))?;
+                self.bridge.say(&row.owner, chat_opened(email, asked))
             }
             None => self.bridge.say(&row.owner, format!("Nobody with the address {email} was found.")),
         }
@@ -354,7 +361,8 @@ impl Engine {
             Lane::ToMatrix(ContactKey { login, .. })
             | Lane::ToXmpp(ContactKey { login, .. })
             | Lane::Ghost(ContactKey { login, .. })
-            | Lane::Login(login) => login == ours,
+            | Lane::Login(login)
+            | Lane::Space(login) => login == ours,
             Lane::Management(_) => false,
         };
         self.timers.retain(|(_, timer)| match timer {
@@ -363,9 +371,10 @@ impl Engine {
             | Timer::Newcomer(login)
             | Timer::Roster(login)
             | Timer::VCards(login)
+            | Timer::List(login)
             | Timer::Question(login, _) => login != ours,
             Timer::Typing(contact) | Timer::Delivery(contact) => contact.login != *ours,
-            Timer::Sweep => true,
+            Timer::Sweep | Timer::Invitation(_) => true,
         });
         self.watched.retain(|contact, _| contact.login != *ours);
         let debts: Vec<_> = self.bridge.store.debts()?.into_iter().filter(|debt| belongs(&debt.lane)).collect();
@@ -378,6 +387,7 @@ impl Engine {
         let bot = self.bridge.homeserver.bot.clone();
         for (contact, portal) in self.bridge.store.portals(ours)? {
             let Some(room) = portal.room else { continue };
+            self.bridge.store.erase_successors_of(&room)?;
             for ghost in portal.ghosts.iter().chain([&contact]).collect::<std::collections::BTreeSet<_>>() {
                 if let Some(user) = self.bridge.ghost(&contact_of(ours, ghost)) {
                     self.bridge.owe(lane.clone(), Effect::LeaveRoom { room: room.clone(), user })?;
@@ -385,6 +395,7 @@ impl Engine {
             }
             self.bridge.owe(lane.clone(), Effect::LeaveRoom { room, user: bot.clone() })?;
         }
+        self.leave_space(login)?;
         for (contact, _) in self.bridge.store.present(ours)? {
             let key = contact_of(ours, &contact);
             if let Some(ghost) = self.bridge.ghost(&key) {
@@ -399,4 +410,9 @@ impl Engine {
         }
         self.bridge.store.erase_login(ours)
     }
+}
+
+fn chat_opened(who: &str, asked: bool) -> String {
+    let asks = if asked { " I have asked them to be your contact." } else { "" };
+    format!("Your chat with {who} is open: I have invited you to its room.{asks}")
 }

@@ -92,8 +92,10 @@ impl Engine {
                     self.bridge.store.put_portal(portal, &row)?;
                     self.bridge.store.put_room(&room, &Room::Portal(portal.clone()))?;
                     self.room_made(portal)?;
+                    self.bridge.list_room(portal)?;
                 }
             }
+            (Lane::Space(login), Effect::CreateSpace, Receipt::Room(room)) => self.space_made(login, room)?,
             (Lane::ToMatrix(portal), Effect::SendEvent { sender, binds, .. }, Receipt::Event(event)) => {
                 self.bind(portal, binds, &event)?;
                 self.notice_paid(portal, debt.id, &event)?;
@@ -129,6 +131,16 @@ impl Engine {
                 let (room, owner) = (room.clone(), owner.clone());
                 self.settle(debt)?;
                 return self.counted_members(&owner, room, members);
+            }
+            (Lane::Management(_), effect @ (Effect::FollowUpgrade { .. } | Effect::JoinAs { .. }), _) => {
+                let effect = effect.clone();
+                self.settle(debt)?;
+                return self.moved_in(effect);
+            }
+            (Lane::Management(_), Effect::CheckUpgrade { room }, Receipt::Content(create)) => {
+                let room = room.clone();
+                self.settle(debt)?;
+                return self.checked_upgrade(&room, &create);
             }
             _ => {}
         }
@@ -211,10 +223,32 @@ impl Engine {
                 self.bridge.ignore("ghost not registered");
                 Ok(())
             }
+            (Lane::ToMatrix(portal), Effect::InviteOwner) => {
+                self.settle(debt)?;
+                let Some(owner) = self.owner_of(&portal.login)? else { return Ok(()) };
+                let room = self.bridge.store.portal(portal)?.and_then(|row| row.room);
+                let room = room.map(|room| room.to_string()).unwrap_or_default();
+                let text = format!(
+                    "I could not invite you to the room of {} ({room}): the homeserver says \u{201c}{}\u{201d}.",
+                    portal.contact, cause.sentence
+                );
+                self.bridge.say(&owner, text)
+            }
             (Lane::Management(owner), Effect::Redact { .. }) => {
                 let owner = owner.clone();
                 self.settle(debt)?;
                 self.bridge.say(&owner, "I could not remove your message that held a secret: I lack the power for it in this room. Please delete it yourself.")
+            }
+            (Lane::Space(login), Effect::CreateSpace) => {
+                // Tried again when the login has caught up the next time.
+                self.bridge.ignore("space not made");
+                self.space_refused(login)?;
+                self.settle(debt)
+            }
+            (Lane::Management(_), Effect::FollowUpgrade { room } | Effect::JoinAs { room, .. }) => {
+                let room = room.clone();
+                self.settle(debt)?;
+                self.not_let_in(&room)
             }
             _ => {
                 self.bridge.ignore("request refused");

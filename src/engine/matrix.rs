@@ -41,12 +41,12 @@ impl Engine {
             return self.on_member(event);
         }
         if event.state_key.is_some() {
-            return Ok(());
+            return self.on_state(event);
         }
         match self.bridge.store.room(&event.room)? {
             Some(Room::Management(owner)) if owner == event.sender => self.on_management_event(&owner, event),
             Some(Room::Portal(portal)) => self.on_portal_event_once(&portal, event),
-            Some(Room::Management(_)) | None => {
+            Some(Room::Management(_) | Room::Space(_)) | None => {
                 if event.kind == "m.room.message"
                     && let Some(text) = text_of(&event.content)
                     && let Some(command) = bot::after_prefix(&text)
@@ -63,12 +63,15 @@ impl Engine {
         if event.kind == "m.bridge" && event.sender == self.bridge.homeserver.bot {
             return self.on_own_room(event);
         }
+        if event.sender == self.bridge.homeserver.bot && event.state_key.is_some() {
+            return self.on_own_state(event);
+        }
         let Ok(Marked { debt: Some(mark) }) = serde_json::from_str(event.content.get()) else { return Ok(()) };
         let Some(debt) = self.bridge.debt_of_wire_id(&mark) else { return Ok(()) };
         let lane = match self.bridge.store.room(&event.room)? {
             Some(Room::Portal(portal)) => Lane::ToMatrix(portal),
             Some(Room::Management(owner)) => Lane::Management(owner),
-            None => return Ok(()),
+            Some(Room::Space(_)) | None => return Ok(()),
         };
         self.on_echo(&lane, debt, event.id.clone())
     }
@@ -109,13 +112,19 @@ impl Engine {
                     "invite" => Membership::Invited,
                     _ => Membership::Left,
                 };
+                // A room that was replaced is left by and by; that says nothing of the new one.
                 if let Some(mut row) = self.bridge.store.portal(&portal)?
                     && row.owner != membership
+                    && row.room.as_ref() == Some(&event.room)
                 {
                     row.owner = membership;
                     self.bridge.store.put_portal(&portal, &row)?;
+                    if membership == Membership::Joined {
+                        self.owner_joined(&portal)?;
+                    }
                 }
             }
+            Some(Room::Space(login)) => self.on_space_member(&login, &target, &member.membership)?,
             Some(Room::Management(owner))
                 if owner == target && matches!(member.membership.as_str(), "leave" | "ban") =>
             {
@@ -134,6 +143,9 @@ impl Engine {
     }
 
     fn on_bot_invited(&mut self, by: &OwnedUserId, room: &OwnedRoomId, direct: bool) -> Result<(), StoreError> {
+        if self.bridge.store.successor(room)?.is_some() {
+            return self.follow(room);
+        }
         let lane = Lane::Management(by.clone());
         if self.bridge.settings.permission(by) < Permission::User {
             let user = self.bridge.homeserver.bot.clone();
@@ -163,8 +175,13 @@ impl Engine {
         room: OwnedRoomId,
         members: u64,
     ) -> Result<(), StoreError> {
+        let asked = self.person(owner).wants_management.remove(&room);
         if members == 2 {
             return self.set_management_room(owner, &room);
+        }
+        if asked {
+            let text = format!("{members} are in this room. A management room is for you and me alone.");
+            return self.answer_in(owner, Some(room), text);
         }
         let text = format!("I listen to commands that begin with {} here. Talk with me alone to sign in.", bot::PREFIX);
         self.answer_in(owner, Some(room), text)
@@ -175,7 +192,7 @@ impl Engine {
             Some(Room::Management(known)) if known == *owner => {}
             None => {}
             // A chat's room, or someone else's: it stays theirs.
-            Some(Room::Management(_) | Room::Portal(_)) => {
+            Some(Room::Management(_) | Room::Portal(_) | Room::Space(_)) => {
                 self.bridge.ignore("management room that is another's");
                 return Ok(());
             }
@@ -190,7 +207,11 @@ impl Engine {
 
     /// Someone invites a ghost: for its owner that opens or reopens the chat; for anyone else nothing.
     fn on_ghost_invited(&mut self, by: &OwnedUserId, room: &RoomId, ghost: &OwnedUserId) -> Result<(), StoreError> {
-        if let Some(Room::Portal(_)) = self.bridge.store.room(room)? {
+        if let Some(Room::Portal(portal)) = self.bridge.store.room(room)? {
+            return self.let_ghost_in(&portal, room, ghost);
+        }
+        if self.bridge.store.successor(room)?.is_some() {
+            // It joins once the bot has seen which room this one replaces.
             return Ok(());
         }
         // The portal is another room: the ghost does not stay in this one.

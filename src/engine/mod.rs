@@ -16,15 +16,18 @@ mod pay;
 mod people;
 pub mod recovery;
 mod review;
+mod rooms;
 mod session;
 mod signin;
+mod space;
 mod talk;
+mod upgrade;
 mod upkeep;
 mod xmpp;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use ruma::OwnedUserId;
+use ruma::{OwnedRoomId, OwnedUserId};
 
 use self::{people::Person, review::Review, session::Live, signin::Candidate};
 use crate::{
@@ -66,6 +69,10 @@ enum Timer {
     Roster(LoginId),
     /// A ghost that types is shown typing again, or no longer.
     Typing(ContactKey),
+    /// The next room of the login that was made before there was a space is put into it.
+    List(LoginId),
+    /// The bot or a ghost may still not be in the room that replaces one of ours.
+    Invitation(OwnedRoomId),
     /// The next portal's room is held against what transactions brought.
     Sweep,
     /// What waits to be sent to a contact is looked after.
@@ -174,6 +181,9 @@ impl Engine {
             return Ok(());
         }
         self.begin_review()?;
+        for room in self.bridge.store.successors()? {
+            self.follow(&room)?;
+        }
         // Starts are spread, so that a thousand logins do not arrive at one server at once.
         let logins = self.bridge.store.logins()?;
         for (place, login) in logins.iter().filter(|login| login.suspended.is_none()).enumerate() {
@@ -204,6 +214,8 @@ impl Engine {
                 Timer::VCards(login) => self.vcards_rested(&login)?,
                 Timer::Roster(login) => self.queue_import(&login)?,
                 Timer::Typing(contact) => self.renew_typing(&contact)?,
+                Timer::List(login) => self.list_next(&login)?,
+                Timer::Invitation(room) => self.ask_for_invitation(&room)?,
                 Timer::Sweep => self.sweep()?,
                 Timer::Delivery(portal) if checks < delivery::CHECKS => {
                     checks += 1;

@@ -5,21 +5,21 @@ use serde_json::json;
 
 use super::{Engine, REQUESTS, session::WINDOW};
 use crate::{
-    bridge::question::Question,
+    bridge::{look::NAME, question::Question},
     domain::{
         DebtId, LoginId, Output,
         effect::{Composed, ContactKey, Debt, Effect, Lane, MatrixEvent, Notice, Outgoing, Sender},
-        output::{CreateRoom, MatrixCall, MatrixWork, WorkId},
+        output::{CreateRoom, MatrixCall, MatrixWork, RoomKind, WorkId},
     },
     store::{StoreError, portal::Source, session::Unconfirmed},
-    translate::{bridge_info, message, relation, subscription},
+    translate::{bridge_info, message, relation, room_look, subscription},
 };
 
 /// A message that waited longer than this says when it was written (XEP-0203), in milliseconds.
 const DELAYED: i64 = 60_000;
 
 /// What becomes of a debt that is due.
-enum Due {
+pub(super) enum Due {
     /// It is a request to the homeserver.
     Call(MatrixCall),
     /// There is nothing left to do.
@@ -38,7 +38,7 @@ impl Engine {
                     let login = login.clone();
                     self.pay_stream(&login, &lane)?;
                 }
-                Lane::ToMatrix(_) | Lane::Ghost(_) | Lane::Management(_) => {
+                Lane::ToMatrix(_) | Lane::Ghost(_) | Lane::Management(_) | Lane::Space(_) => {
                     if self.requests.len() >= REQUESTS {
                         // Streams do not wait for the homeserver.
                         self.bridge.outbox.wake(&lane);
@@ -63,7 +63,7 @@ impl Engine {
                 Due::Moot => self.settle(&debt)?,
                 Due::Call(call) => {
                     // Only making a room cannot be repeated harmlessly: that it was tried must be known after a crash.
-                    if matches!(debt.effect, Effect::CreateRoom) && !debt.tried {
+                    if matches!(debt.effect, Effect::CreateRoom | Effect::CreateSpace) && !debt.tried {
                         debt.tried = true;
                         self.bridge.store.put_debt(&debt)?;
                     }
@@ -101,6 +101,10 @@ impl Engine {
             (Lane::ToMatrix(portal), effect) => {
                 let Some(row) = self.bridge.store.portal(portal)? else { return Ok(Due::Moot) };
                 let Some(room) = row.room else { return Ok(Due::NotYet) };
+                if self.bridge.store.is_replaced(&room)? {
+                    // Ghosts may not speak there any more; the lane goes on in the new room.
+                    return Ok(Due::NotYet);
+                }
                 let ghost = |contact: &crate::domain::BareJid| {
                     self.bridge.ghost(&ContactKey { login: portal.login.clone(), contact: contact.clone() })
                 };
@@ -120,13 +124,13 @@ impl Engine {
                     Effect::Redact { room, event } => {
                         Due::Call(MatrixCall::Redact { room: room.clone(), user: bot, event: event.clone(), txn })
                     }
-                    Effect::NameRoom { name } => Due::Call(MatrixCall::SetState {
-                        room,
-                        user: bot,
-                        kind: "m.room.name".to_owned(),
-                        key: String::new(),
-                        content: json!({ "name": name }).to_string(),
-                    }),
+                    Effect::NameRoom { name } => {
+                        let content = json!({ "name": name }).to_string();
+                        self.due_look(portal, room, NAME, "", content)?
+                    }
+                    Effect::SetRoomState { kind, key, content } => {
+                        self.due_look(portal, room, kind, key, content.clone())?
+                    }
                     Effect::SendEvent { sender, event, at, .. } => {
                         let user = match sender {
                             Sender::Bot => Some(bot),
@@ -169,8 +173,9 @@ impl Engine {
                 Effect::LeaveRoom { room, user } => {
                     Due::Call(MatrixCall::Leave { room: room.clone(), user: user.clone() })
                 }
-                _ => Due::Moot,
+                effect => self.due_upgrade(effect),
             },
+            (Lane::Space(login), effect) => self.due_space(login, effect, debt)?,
             (Lane::ToXmpp(_) | Lane::Login(_), _) => Due::NotYet,
         })
     }
@@ -214,8 +219,9 @@ impl Engine {
         else {
             return Ok(Due::Moot);
         };
-        let state = bridge_info::state(&self.bridge, portal, &login, network)?;
+        let mut state = bridge_info::state(&self.bridge, portal, &login, network)?;
         let look_first = debt.tried.then(|| state.first().map(|(kind, key, _)| (kind.clone(), key.clone()))).flatten();
+        state.extend(room_look::state(&self.bridge, portal)?);
         let bot = self.bridge.homeserver.bot.clone();
         // Whoever makes the room has the power by the room version's own rule; the owner may rename it, and invite nobody.
         let power_levels = json!({
@@ -223,6 +229,7 @@ impl Engine {
             "events": { "m.room.name": 0, "m.room.avatar": 0, "m.room.topic": 0 },
         });
         Ok(Due::Call(MatrixCall::CreateRoom(Box::new(CreateRoom {
+            kind: RoomKind::Direct,
             creator: bot,
             invite: vec![login.owner.clone(), ghost],
             name: self.bridge.display_name(portal)?,

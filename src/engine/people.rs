@@ -16,6 +16,8 @@ use crate::{
 pub(super) struct Person {
     pub conversation: Option<Conversation>,
     pub direct_invites: HashSet<OwnedRoomId>,
+    /// Rooms that the person wants to be their management room, until it is known who is in them.
+    pub wants_management: HashSet<OwnedRoomId>,
     pub watching: bool,
 }
 

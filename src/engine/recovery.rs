@@ -20,12 +20,14 @@ use crate::{
         Store, StoreError,
         contact::GhostState,
         login::Login,
+        look::Look,
         portal::{History, Membership, Portal, Room, Said, Source},
         recovered::Recovered,
+        space::Space,
     },
     translate::{
         bridge_info::{self, BridgeState},
-        message, stable_id,
+        message, room_look, space, stable_id,
     },
 };
 
@@ -35,6 +37,7 @@ pub struct Recovery {
     settings: Settings,
     portals: BTreeMap<ContactKey, FoundPortal>,
     management: BTreeMap<OwnedUserId, Vec<(Timestamp, OwnedRoomId)>>,
+    spaces: BTreeMap<LoginId, Space>,
     report: Report,
 }
 
@@ -44,6 +47,7 @@ struct FoundPortal {
     owner: Membership,
     ghosts: Vec<BareJid>,
     name: Option<String>,
+    look: Look,
     /// The latest time at which the bridge was at work in the room.
     until: Timestamp,
     said: Vec<Said>,
@@ -101,7 +105,14 @@ impl<'a> Members<'a> {
 impl Recovery {
     /// Nothing found yet.
     pub fn new(homeserver: Homeserver, settings: Settings) -> Self {
-        Self { homeserver, settings, portals: BTreeMap::new(), management: BTreeMap::new(), report: Report::default() }
+        Self {
+            homeserver,
+            settings,
+            portals: BTreeMap::new(),
+            management: BTreeMap::new(),
+            spaces: BTreeMap::new(),
+            report: Report::default(),
+        }
     }
 
     /// Another for the same homeserver with nothing found, to judge rooms while this one takes them in.
@@ -117,7 +128,15 @@ impl Recovery {
 
     /// Is this room one that would be recovered?
     pub fn is_ours(&self, state: &[RoomEvent]) -> bool {
-        self.is_portal(state) || self.person_alone_with_bot(state).is_some()
+        self.is_portal(state) || self.space_of(state).is_some() || self.person_alone_with_bot(state).is_some()
+    }
+
+    /// The login whose space the room is.
+    fn space_of(&self, state: &[RoomEvent]) -> Option<LoginId> {
+        state
+            .iter()
+            .filter(|event| event.kind == space::MARK && event.sender == self.homeserver.bot)
+            .find_map(|event| space::login_of(&event.content))
     }
 
     fn bridged<'a>(&self, state: &'a [RoomEvent]) -> Option<(BridgeState, &'a RoomEvent)> {
@@ -148,6 +167,14 @@ impl Recovery {
     /// Takes in a room.
     pub fn take(&mut self, surveyed: SurveyedRoom) {
         let SurveyedRoom { room, state, said } = surveyed;
+        if let Some(login) = self.space_of(&state) {
+            // Nobody but the bot and the owner is ever in it.
+            let members = Members::read(&state);
+            let person = members.0.iter().find(|(who, _, _)| *who != self.homeserver.bot.as_str());
+            let owner = person.map_or(Membership::Left, |(_, membership, _)| membership_of(Some(membership)));
+            self.spaces.entry(login).or_insert(Space { room: Some(room), creating: None, owner });
+            return;
+        }
         let Some((bridged, told)) = self.bridged(&state) else {
             match self.person_alone_with_bot(&state) {
                 Some((person, since)) => self.management.entry(person).or_default().push((since, room)),
@@ -168,11 +195,7 @@ impl Recovery {
             .into_iter()
             .filter(|who| user(who).and_then(|ghost| members.of(&ghost)) == Some("join"))
             .collect();
-        let owner = match members.of(&bridged.owner) {
-            Some("join") => Membership::Joined,
-            Some("invite") => Membership::Invited,
-            _ => Membership::Left,
-        };
+        let owner = membership_of(members.of(&bridged.owner));
         let (ghost, own_ghost) = (user(&contact), user(&account));
         let mut until = told.at;
         let mut heard = Vec::new();
@@ -191,6 +214,7 @@ impl Recovery {
         }
         let found = FoundPortal {
             name: self.room_name(&state),
+            look: self.look(&state),
             room,
             owner,
             ghosts,
@@ -232,10 +256,21 @@ impl Recovery {
         serde_json::from_str(event.content.get()).ok().map(|Name { name }| name)
     }
 
+    /// What of the room's look people have made their own.
+    fn look(&self, state: &[RoomEvent]) -> Look {
+        let mut look = Look::default();
+        for event in state.iter().filter(|event| event.sender != self.homeserver.bot) {
+            if let Some(decided) = room_look::from_matrix(&event.kind, &event.content) {
+                room_look::decide(&mut look, &event.kind, decided);
+            }
+        }
+        look
+    }
+
     /// Writes what was found into the store, as one batch. What the store knows already is not changed, so that doing it
     /// again changes nothing.
     pub fn finish(self, store: Store, now: Now) -> Result<Report, StoreError> {
-        let Self { homeserver, settings, portals, management, mut report } = self;
+        let Self { homeserver, settings, portals, management, spaces, mut report } = self;
         let mut bridge = Bridge::new(store, settings, homeserver)?;
         bridge.now = now;
         for (person, rooms) in &management {
@@ -257,6 +292,9 @@ impl Recovery {
                 Kept::Known => report.known += 1,
                 Kept::Double(room) => report.doubles.push(room),
             }
+        }
+        for (login, space) in spaces {
+            recover_space(&mut bridge, &login, &space, &mut report)?;
         }
         for (state, count) in counts.into_values() {
             if !bridge.settings.networks.contains_key(&state.network)
@@ -286,6 +324,14 @@ fn texts_of(event: &RoomEvent, from: Source) -> impl Iterator<Item = String> {
     texts.into_iter()
 }
 
+fn membership_of(membership: Option<&str>) -> Membership {
+    match membership {
+        Some("join") => Membership::Joined,
+        Some("invite") => Membership::Invited,
+        _ => Membership::Left,
+    }
+}
+
 enum Kept {
     New,
     Known,
@@ -313,6 +359,22 @@ fn recover_management(
         bridge.store.put_management(person, &row)?;
     }
     Ok(new)
+}
+
+/// The space of a login that is there again; its rooms are put into it anew, which changes nothing where they are.
+fn recover_space(bridge: &mut Bridge, login: &LoginId, space: &Space, report: &mut Report) -> Result<(), StoreError> {
+    let Some(room) = space.room.clone() else { return Ok(()) };
+    let known = bridge.store.space(login)?.and_then(|space| space.room);
+    match (bridge.store.login(login)?, known) {
+        (None, _) => report.foreign += 1,
+        (Some(_), Some(known)) if known == room => {}
+        (Some(_), Some(_)) => report.doubles.push(room),
+        (Some(_), None) => {
+            bridge.store.put_room(&room, &Room::Space(login.clone()))?;
+            bridge.store.put_space(login, space)?;
+        }
+    }
+    Ok(())
 }
 
 /// The login, signed out: its owner is told to sign in again, which finds it by the same id.
@@ -384,6 +446,7 @@ fn recover_portal(
         name: found.name,
         recent: Vec::new(),
     };
+    bridge.store.put_look(key, &found.look)?;
     bridge.store.put_portal(key, &portal)?;
     bridge.store.put_room(&found.room, &Room::Portal(key.clone()))?;
     Ok(Kept::New)

@@ -29,6 +29,8 @@ use crate::{
 const DOUBT: u64 = 60_000;
 /// Pause between two rooms that are read for nothing but to see whether something was kept back, in milliseconds.
 const PACE: u64 = 250;
+/// Pause before a room that could not be read is read again, in milliseconds.
+const RETRY: u64 = 10_000;
 /// How often a gap in the transactions' numbers may mean nothing within [`ALARMS_FOR`] before gaps are no longer looked at:
 /// a homeserver may count the transactions of all its application services together.
 const FALSE_ALARMS: u8 = 8;
@@ -73,6 +75,8 @@ pub(super) struct Review {
     unreached: u8,
     /// Rooms that are still to be read, one after the other.
     sweep: VecDeque<OwnedRoomId>,
+    /// Once those are read, all are read again.
+    anew: bool,
     /// The number of the newest transaction, where they are numbers.
     number: Option<u64>,
     /// A gap in the numbers is looked into.
@@ -97,7 +101,7 @@ impl Review {
 impl Engine {
     /// The process has started: what came while there was none may have been kept back.
     pub(super) fn begin_review(&mut self) -> Result<(), StoreError> {
-        self.sweep_after(DOUBT);
+        self.sweep_all_after(DOUBT);
         self.bridge.store.note_beginning(self.bridge.now.wall)
     }
 
@@ -108,7 +112,7 @@ impl Engine {
             self.review.unreached = self.review.unreached.saturating_add(1);
         } else if take(&mut self.review.unreached) >= AWAY {
             self.review.until = None;
-            self.sweep_after(DOUBT);
+            self.sweep_all_after(DOUBT);
         }
     }
 
@@ -130,7 +134,7 @@ impl Engine {
         let until = match self.review.until {
             Some(until) if !overtakes => until,
             _ => {
-                self.sweep_after(DOUBT);
+                self.sweep_all_after(DOUBT);
                 now + DOUBT
             }
         };
@@ -145,9 +149,13 @@ impl Engine {
                 }
             }
         }
-        if gap && self.review.sweep.is_empty() {
-            // What is missing may be of another room.
-            self.sweep_after(PACE);
+        if gap {
+            // What is missing may be of another room, and of one that was just read.
+            if self.review.sweep.is_empty() {
+                self.sweep_after(PACE);
+            } else {
+                self.review.anew = true;
+            }
         }
         self.review.waiting.push(Waiting { ticket, txn, events, ephemeral });
         self.release()
@@ -179,7 +187,13 @@ impl Engine {
                 // Half of it says nothing of the order of the whole.
                 reading.events.clear();
                 match failure {
-                    Failure::Transient { .. } => self.review.failed = true,
+                    Failure::Transient { .. } => {
+                        self.review.failed = true;
+                        if !self.review.sweep.iter().any(|waiting| waiting == room) {
+                            self.review.sweep.push_back(room.to_owned());
+                        }
+                        self.sweep_after(RETRY);
+                    }
                     // The bot is not in it any more, or the homeserver does not have it: it is taken as it comes.
                     Failure::Permanent(_) => self.bridge.ignore("room that cannot be reviewed"),
                 }
@@ -301,6 +315,12 @@ impl Engine {
         self.set_timer(pause, Timer::Sweep);
     }
 
+    /// Every portal is read, those too that were read just now.
+    fn sweep_all_after(&mut self, pause: u64) {
+        self.review.sweep.clear();
+        self.sweep_after(pause);
+    }
+
     /// Reads one more of the portals, or begins with the first.
     pub(super) fn sweep(&mut self) -> Result<(), StoreError> {
         if self.review.sweep.is_empty() {
@@ -313,8 +333,12 @@ impl Engine {
         if let Some(room) = self.review.sweep.pop_front() {
             self.read_room(&room);
         }
-        if !self.review.sweep.is_empty() {
+        let now = self.bridge.now.uptime;
+        if !self.review.sweep.is_empty() || take(&mut self.review.anew) {
             self.sweep_after(PACE);
+        } else if let Some(until) = self.review.until.filter(|until| *until > now) {
+            // A gap has hastened this one: there is one more when the doubt ends.
+            self.sweep_after(until - now);
         }
         Ok(())
     }

@@ -82,6 +82,8 @@ pub(super) struct Live {
     pub vcards_rest: bool,
     pub histories: VecDeque<BareJid>,
     pub import: super::upkeep::Import,
+    /// Contacts whose rooms are to be put into the space.
+    pub unlisted: VecDeque<BareJid>,
     pub typing: BTreeMap<BareJid, super::upkeep::Typing>,
     pub own_typing: HashSet<BareJid>,
     /// Messages of contacts that want to be told when they are read, oldest first.
@@ -328,6 +330,7 @@ impl Engine {
         self.queue_import(login)?;
         self.queue_histories(login)?;
         self.run_newcomers(login);
+        self.queue_listing(login)?;
         let ours = login.clone();
         self.bridge.outbox.wake_where(
             |lane| matches!(lane, Lane::ToXmpp(ContactKey { login, .. }) | Lane::Login(login) if *login == ours),

@@ -12,7 +12,7 @@ use crate::{
         effect::{ContactKey, Effect, Lane, Notice, Sender},
         output::Ephemeral,
     },
-    store::{StoreError, contact::VCardState},
+    store::{StoreError, contact::VCardState, portal::Membership},
     translate::{
         chat_state::{self, ChatState},
         discovery, failure, presence, roster,
@@ -148,7 +148,7 @@ impl Engine {
                 if portal.as_ref().is_some_and(|portal| portal.room.is_none()) {
                     making.insert(contact.clone());
                 }
-                portal.is_some()
+                portal.is_some() || self.bridge.store.look(&key)?.closed
             } else {
                 row.ghost != crate::store::contact::GhostState::None
             };
@@ -213,6 +213,14 @@ impl Engine {
         let pace = if rooms { pause } else { 50 };
         self.set_timer(pace, Timer::Import(login.clone()));
         Ok(())
+    }
+
+    /// A portal is deleted: nobody waits for its room any more.
+    pub(super) fn forget_import(&mut self, portal: &ContactKey) {
+        if let Some(live) = self.lives.get_mut(&portal.login) {
+            live.import.making.remove(&portal.contact);
+            live.import.waiting.retain(|waiting| *waiting != portal.contact);
+        }
     }
 
     /// A portal's room is there.
@@ -436,7 +444,13 @@ impl Engine {
                     row.nickname.clone_from(&nick);
                 }
                 self.bridge.store.put_contact(contact, &row)?;
-                let notice = subscription::notice(&contact.contact, &login.account, nick.as_deref(), text.as_deref());
+                let mut notice =
+                    subscription::notice(&contact.contact, &login.account, nick.as_deref(), text.as_deref());
+                match self.bridge.store.portal(contact)?.map(|portal| portal.owner) {
+                    Some(Membership::Joined) => {}
+                    Some(_) => notice.push_str(" Joining their room accepts, too."),
+                    None => notice.push_str(" Should they write, joining their room accepts, too."),
+                }
                 self.bridge.say(&login.owner, notice)
             }
             // Whom nobody asked accepts nobody: the server has those who were asked on the contact list (RFC 6121 section 3.1.2).

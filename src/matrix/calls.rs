@@ -30,7 +30,11 @@ use super::{
     client::{CallError, Client},
     transaction,
 };
-use crate::domain::{Timestamp, input::RoomEvent, output::CreateRoom};
+use crate::domain::{
+    Timestamp,
+    input::RoomEvent,
+    output::{CreateRoom, RoomKind},
+};
 
 /// A state event as it stands in a room.
 #[derive(Debug, Deserialize)]
@@ -118,7 +122,10 @@ impl Client {
     pub async fn create_room(&self, room: &CreateRoom) -> Result<OwnedRoomId, CallError> {
         let mut request = create_room::v3::Request::new();
         request.invite.clone_from(&room.invite);
-        request.is_direct = true;
+        match room.kind {
+            RoomKind::Direct => request.is_direct = true,
+            RoomKind::Space => request.creation_content = Some(Raw::from_json(raw(r#"{"type":"m.space"}"#)?)),
+        }
         request.name = Some(room.name.clone());
         request.preset = Some(create_room::v3::RoomPreset::PrivateChat);
         request.power_level_content_override = Some(Raw::from_json(raw(&room.power_levels)?));

@@ -154,6 +154,9 @@ impl MatrixSender {
             MatrixCall::SetState { room, user, kind, key, content } => {
                 client.set_state(user, room, kind, key, content).await.map(Receipt::Event)
             }
+            MatrixCall::GetState { room, user, kind, key } => {
+                client.state(user, room, kind, key).await.map(|content| Receipt::Content(content.to_string()))
+            }
             MatrixCall::Redact { room, user, event, txn } => {
                 client.redact(user, room, event, txn).await.map(Receipt::Event)
             }
@@ -292,6 +295,7 @@ fn kind(call: &MatrixCall) -> Kind {
         MatrixCall::Invite { .. } => Kind::Invite,
         MatrixCall::Send { .. }
         | MatrixCall::SetState { .. }
+        | MatrixCall::GetState { .. }
         | MatrixCall::Redact { .. }
         | MatrixCall::Read { .. }
         | MatrixCall::GetEvent { .. } => Kind::Event,

@@ -91,6 +91,14 @@ impl Store {
         Ok(())
     }
 
+    pub(super) fn erase_bindings_of(&mut self, portal: &ContactKey) -> Result<(), StoreError> {
+        for kind in [b'n', b'r', b'p'] {
+            let rows = Key::of(Table::Binding).login(&portal.login).byte(kind).text(portal.contact.as_str());
+            self.erase_all(&rows.done())?;
+        }
+        self.erase_all(&Key::of(Table::Event).login(&portal.login).text(portal.contact.as_str()).done())
+    }
+
     pub(super) fn erase_bindings(&mut self, login: &LoginId) -> Result<(), StoreError> {
         self.erase_all(&Key::of(Table::Binding).login(login).done())?;
         self.erase_all(&Key::of(Table::Event).login(login).done())

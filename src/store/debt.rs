@@ -17,6 +17,7 @@ fn lane_key(lane: &Lane) -> Key {
         Lane::Ghost(c) => key.byte(b'g').login(&c.login).text(c.contact.as_str()),
         Lane::Login(login) => key.byte(b'l').login(login),
         Lane::Management(owner) => key.byte(b'o').text(owner.as_str()),
+        Lane::Space(login) => key.byte(b's').login(login),
     }
 }
 
@@ -47,6 +48,11 @@ impl Store {
         Ok(self.first_rows(&prefix, after.as_deref(), 1)?.pop().map(|(_, debt)| debt))
     }
 
+    /// The debts of a lane, in order.
+    pub fn debts_of(&self, lane: &Lane) -> Result<Vec<Debt>, StoreError> {
+        Ok(self.rows(&lane_key(lane).done())?.into_iter().map(|(_, debt)| debt).collect())
+    }
+
     /// Every debt, read once at start.
     pub fn debts(&self) -> Result<Vec<Debt>, StoreError> {
         Ok(self.rows(&Key::of(Table::Debt).done())?.into_iter().map(|(_, debt)| debt).collect())
@@ -70,7 +76,7 @@ impl Store {
 
     /// Gives up every debt of a login (logout), and says which lanes they stood in.
     pub fn erase_debts(&mut self, login: &LoginId) -> Result<(), StoreError> {
-        for lane in [b'm', b'x', b'g', b'l'] {
+        for lane in [b'm', b'x', b'g', b'l', b's'] {
             self.erase_all(&Key::of(Table::Debt).byte(lane).login(login).done())?;
         }
         Ok(())

@@ -67,6 +67,12 @@ tables! {
     Caps = b'v', "caps";
     /// What was in a room when its portal was rebuilt.
     Recovered = b'y', "recovered";
+    /// How portals' rooms look, and what of that is the person's own.
+    Look = b'w', "look";
+    /// Spaces of logins.
+    Space = b'a', "space";
+    /// Rooms that are said to replace ours.
+    Successor = b'z', "successor";
 }
 
 impl Key {

@@ -84,6 +84,9 @@ impl Store {
                 self.erase(Key::of(Table::Room).text(room.as_str()).done());
             }
         }
+        if let Some(room) = self.space(id)?.and_then(|space| space.room) {
+            self.erase_room(&room);
+        }
         for table in [
             Table::Contact,
             Table::Portal,
@@ -94,6 +97,8 @@ impl Store {
             Table::Trouble,
             Table::Newcomer,
             Table::Request,
+            Table::Look,
+            Table::Space,
         ] {
             self.erase_all(&Key::of(table).login(id).done())?;
         }

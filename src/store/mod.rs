@@ -15,6 +15,7 @@ pub mod held;
 mod integrity;
 pub mod key;
 pub mod login;
+pub mod look;
 pub mod management;
 pub mod memory;
 pub mod meta;
@@ -31,6 +32,8 @@ pub mod session;
 pub mod sled;
 #[cfg(test)]
 mod sled_damage;
+pub mod space;
+pub mod successor;
 pub mod transaction;
 pub mod trouble;
 pub mod verify;
@@ -214,6 +217,9 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         verify::Table { name: "trouble", prefix: &[key::Table::Trouble as u8], decode: &trouble::readable },
         table!(Unconfirmed, "unconfirmed", session::Unconfirmed),
         table!(Caps, "caps", bool),
+        table!(Look, "look", look::Look),
+        table!(Space, "space", space::Space),
+        table!(Successor, "successor", successor::Successor),
         table!(Features, "features", crate::domain::feature::Features),
     ]
 }

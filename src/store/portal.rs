@@ -86,6 +86,8 @@ pub enum Room {
     Portal(ContactKey),
     /// A management room.
     Management(OwnedUserId),
+    /// A login's space.
+    Space(LoginId),
 }
 
 fn key(portal: &ContactKey) -> Vec<u8> {
@@ -114,6 +116,16 @@ impl Store {
             .into_iter()
             .filter_map(|(key, row)| Some((BareJid::parse(&text_at(&key, 1 + LOGIN_ID_LENGTH)).ok()?, row)))
             .collect())
+    }
+
+    /// Removes a portal, and all that is known of what stands in its room.
+    pub fn erase_portal(&mut self, portal: &ContactKey) -> Result<(), StoreError> {
+        if let Some(room) = self.portal(portal)?.and_then(|row| row.room) {
+            self.erase_room(&room);
+        }
+        self.erase(key(portal));
+        self.erase_bindings_of(portal)?;
+        self.erase_reactions_of(portal)
     }
 
     /// What a room is.

@@ -54,6 +54,13 @@ impl Store {
         self.write(key, set)
     }
 
+    pub(super) fn erase_reactions_of(&mut self, portal: &ContactKey) -> Result<(), StoreError> {
+        for (owners, kind) in [(true, b's'), (true, b'p'), (true, b'r'), (false, b's'), (false, b'p'), (false, b'r')] {
+            self.erase_all(&base(portal, owners, kind).done())?;
+        }
+        Ok(())
+    }
+
     pub(super) fn erase_reactions(&mut self, login: &LoginId) -> Result<(), StoreError> {
         self.erase_all(&Key::of(Table::Reaction).login(login).done())
     }

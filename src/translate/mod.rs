@@ -31,6 +31,9 @@
 //! | [`carbon`] | events from the account's own ghost | XEP-0280 |
 //! | [`discovery`] | | XEP-0030, XEP-0092, XEP-0115, XEP-0199, XEP-0202 |
 //! | [`stable_id`] | | XEP-0359 |
+//! | [`room_look`] | `m.room.name`, `m.room.avatar`, `m.room.topic`, functional members (MSC4171) | the contact's name, photo and address |
+//! | [`space`] | `m.space`, `m.space.child` | an account |
+//! | [`upgrade`] | `m.room.tombstone` | |
 //! | [`bridge_info`] | `m.bridge`, `uk.half-shot.bridge` (MSC2346) | |
 
 pub mod attention;
@@ -56,11 +59,14 @@ pub mod relation;
 pub mod reply;
 pub mod retraction;
 pub mod rich_text;
+pub mod room_look;
 pub mod roster;
+pub mod space;
 pub mod stable_id;
 pub mod stanza;
 pub mod status;
 pub mod styling;
 pub mod subscription;
+pub mod upgrade;
 pub mod vcard;
 pub mod xhtml;

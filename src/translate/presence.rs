@@ -59,8 +59,8 @@ pub fn merge(known: Option<Resources>, bound: StreamId, resource: &str, presence
     row
 }
 
-/// What a contact with these clients is in Matrix: of the clients with the highest priority the most available counts
-/// (RFC 6121 section 8.5.2.1.1 sends messages there).
+/// What a contact with these clients is in Matrix: of the clients with the highest priority the most available counts, of several
+/// such the newest (RFC 6121 section 8.5.2.1.1 sends messages there; docs/protocol.md).
 pub fn to_matrix(clients: &[Resource], busy: bool) -> (PresenceState, Option<String>) {
     let rank = |show: Option<&str>| match show {
         Some("chat") => 4,
@@ -170,6 +170,13 @@ mod tests {
         assert_eq!(to_matrix(&[client(Some("dnd"), 0)], true).0.as_str(), BUSY);
         assert_eq!(to_matrix(&[client(Some("dnd"), 0)], false).0, PresenceState::Unavailable);
         assert_eq!(to_matrix(&[], true), (PresenceState::Offline, None));
+        // Only a client that gets no messages: still there.
+        assert_eq!(to_matrix(&[client(Some("away"), -1)], true).0, PresenceState::Unavailable);
+        let (old, new) = (client(Some("dnd"), 3), client(None, 3));
+        assert_eq!(to_matrix(&[old.clone(), new.clone()], true).0, PresenceState::Online);
+        assert_eq!(to_matrix(&[new, client(Some("xa"), 3), old], true).0, PresenceState::Online);
+        let status = |text: &str| Resource { status: Some(text.to_owned()), ..client(None, 1) };
+        assert_eq!(to_matrix(&[status("old"), status("new")], true).1.as_deref(), Some("new"));
     }
 
     #[test]

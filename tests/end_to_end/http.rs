@@ -24,23 +24,28 @@ impl Answer {
 
 /// `GET path` of 127.0.0.1.
 pub fn get(port: u16, path: &str) -> io::Result<Answer> {
-    request(port, "GET", path, "")
+    request(port, "GET", path, "", "")
 }
 
 /// `POST path` of 127.0.0.1 with a JSON body.
 pub fn post(port: u16, path: &str, body: &Value) -> io::Result<Answer> {
-    request(port, "POST", path, &body.to_string())
+    request(port, "POST", path, "", &body.to_string())
+}
+
+/// The same with a bearer token.
+pub fn post_as(port: u16, path: &str, token: &str, body: &Value) -> io::Result<Answer> {
+    request(port, "POST", path, &format!("Authorization: Bearer {token}\r\n"), &body.to_string())
 }
 
 /// HTTP/1.0: the answer ends with the connection and has no chunks.
-fn request(port: u16, method: &str, path: &str, body: &str) -> io::Result<Answer> {
+fn request(port: u16, method: &str, path: &str, header: &str, body: &str) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(ground::deadline()))?;
     let length = body.len();
     write!(
         stream,
         "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\n\r\n{body}"
+         {header}Content-Length: {length}\r\n\r\n{body}"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -24,6 +24,7 @@ mod program;
 mod recovery;
 mod refusals;
 mod restart;
+mod rooms;
 mod scripted;
 mod servers;
 mod smoke;

@@ -15,6 +15,7 @@ mod others;
 mod people;
 mod recovery;
 mod review;
+mod rooms;
 mod signing_in;
 pub(crate) mod stage;
 mod talk;

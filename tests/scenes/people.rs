@@ -5,7 +5,7 @@ use messenger_bridge::{
     bridge::OfflineAs,
     domain::{
         Input,
-        output::{Ephemeral, MatrixCall},
+        output::{Ephemeral, MatrixCall, RoomKind},
     },
 };
 use ruma::{UserId, presence::PresenceState};
@@ -26,7 +26,11 @@ fn names(stage: &Stage, jid: &str) -> Vec<String> {
 }
 
 fn rooms(stage: &Stage) -> usize {
-    stage.calls.iter().filter(|call| matches!(call, MatrixCall::CreateRoom(_))).count()
+    stage
+        .calls
+        .iter()
+        .filter(|call| matches!(call, MatrixCall::CreateRoom(room) if room.kind == RoomKind::Direct))
+        .count()
 }
 
 fn presences(stage: &Stage, jid: &str) -> Vec<(PresenceState, Option<String>)> {

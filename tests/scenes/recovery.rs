@@ -4,11 +4,17 @@ use std::collections::BTreeMap;
 
 use messenger_bridge::{
     domain::{
-        BareJid, LoginId, Now, Timestamp, effect::ContactKey, input::RoomEvent, output::MatrixCall,
+        BareJid, LoginId, Now, Timestamp,
+        effect::ContactKey,
+        input::RoomEvent,
+        output::{MatrixCall, RoomKind},
         survey::SurveyedRoom,
     },
     engine::recovery::{Recovery, Report},
-    store::portal::{Membership, Portal, Room},
+    store::{
+        look::Decided,
+        portal::{Membership, Portal, Room},
+    },
 };
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId, owned_room_id};
 use serde_json::{Value, json};
@@ -48,7 +54,10 @@ fn rooms(stage: &Stage) -> Vec<SurveyedRoom> {
     for (call, at) in stage.calls.iter().zip(&stage.called) {
         match call {
             MatrixCall::CreateRoom(made) => {
-                let id = room_for(made.invite.last().unwrap().as_str());
+                let id = match made.kind {
+                    RoomKind::Space => room_for("space"),
+                    RoomKind::Direct => room_for(made.invite.last().unwrap().as_str()),
+                };
                 let mut room = SurveyedRoom { room: id.clone(), state: Vec::new(), said: Vec::new() };
                 for (kind, key, content) in &made.state {
                     let content = serde_json::from_str(content).unwrap();
@@ -78,6 +87,7 @@ fn rooms(stage: &Stage) -> Vec<SurveyedRoom> {
         let Some(room) = rooms.get_mut(&event.room) else { continue };
         match event.kind.as_str() {
             "m.room.message" => room.said.push(event.clone()),
+            "m.room.avatar" => set(room, event.clone()),
             "m.room.member" if event.state_key.as_deref() == Some(OWNER) => set(room, event.clone()),
             _ => {}
         }
@@ -135,6 +145,7 @@ fn in_full_swing() -> Stage {
     let (juliet, tybalt) = (stage.room(JULIET), stage.room(TYBALT));
     join(&mut stage, &juliet);
     join(&mut stage, &tybalt);
+    stage.matrix(&juliet, OWNER, "m.room.avatar", Some(""), &json!({ "url": "mxc://h.test/hers" }));
     live(&mut stage, "2", JULIET, "good morrow");
     stage.pass(600_000);
     stage.says(&juliet, "from Matrix");
@@ -202,6 +213,10 @@ fn a_lost_store_is_rebuilt_without_a_second_room_and_without_a_message_twice() {
     assert_eq!(stage.bodies(TYBALT), ["peace?", "well?"]);
     let key = ContactKey { login, contact: BareJid::parse(JULIET).unwrap() };
     assert_eq!(stage.engine.store().recovered(&key).unwrap(), None);
+    assert_eq!(stage.engine.store().look(&key).unwrap().avatar_by, Decided::Person);
+    let space = stage.engine.store().space(&key.login).unwrap().unwrap();
+    assert_eq!((space.room, space.creating), (Some(room_for("space")), None));
+    assert_eq!(stage.engine.store().room(&room_for("space")).unwrap(), Some(Room::Space(key.login)));
 }
 
 #[test]

@@ -142,6 +142,18 @@ fn what_was_kept_back_is_found_some_time_after_a_start() {
 }
 
 #[test]
+fn a_room_that_could_not_be_read_after_a_start_is_read_again() {
+    let mut stage = Stage::xmpp(JULIET);
+    stage.crash();
+    let cause = Cause { code: "connection".to_owned(), sentence: "It broke.".to_owned() };
+    stage.pages.push_back(Err(Failure::Transient { cause, retry_after: None }));
+    let event = said(&stage, 1);
+    stage.pages.push_back(Ok(page(vec![event], None)));
+    stage.pass(BELIEVED);
+    assert_eq!(sent(&stage), ["1"]);
+}
+
+#[test]
 fn what_was_said_before_the_store_began_is_not_sent() {
     let mut stage = Stage::xmpp(JULIET);
     let mut old = said(&stage, 1);

@@ -16,7 +16,7 @@ use messenger_bridge::{
         capability::{MESSENGER, XMPP},
         credentials::{Credentials, Secret, Tokens},
         input::{Answer, Cause, EphemeralEvent, Failure, Outcome, Receipt, RoomEvent, RoomPage},
-        output::{Ask, Ephemeral, MatrixCall},
+        output::{Ask, Ephemeral, MatrixCall, RoomKind},
         stream::{ConnectOrder, Management, StreamEnd, StreamOrder, StreamReport, StreamUp},
     },
     engine::Engine,
@@ -67,6 +67,14 @@ pub struct Stage {
     pub refused: Vec<Ticket>,
     /// So many requests to the homeserver find nobody there.
     pub away: usize,
+    /// The content of rooms' `m.room.create`; empty where nothing is put here.
+    pub creates: HashMap<OwnedRoomId, String>,
+    /// What the homeserver refuses for good.
+    pub refuses: Option<fn(&MatrixCall) -> bool>,
+    /// What the homeserver does without its answer coming back.
+    pub unanswered: Option<fn(&MatrixCall) -> bool>,
+    /// How many are in a room.
+    pub members: u64,
     /// What stands in rooms, by event id.
     pub contents: HashMap<String, String>,
     /// Rooms that were read, and what the next ones hold; nothing where nothing is put here.
@@ -88,8 +96,6 @@ pub struct Stage {
     pub mute_at_message: bool,
     /// At a resumption it claims to have read so many more than were sent.
     pub claims: u32,
-    /// Events of these types the homeserver refuses.
-    pub refuses: Vec<&'static str>,
     /// How sign-ins end; in order, then well.
     pub sign_ins: VecDeque<StreamEnd>,
     pub oauth: VecDeque<Answer>,
@@ -119,6 +125,7 @@ impl Stage {
             rooms_for_contacts: true,
             room_pause: 500,
             strangers: messenger_bridge::bridge::Strangers::Room,
+            space: true,
             history_initial: 50,
             history_catch_up: 500,
             warn_after: 30_000,
@@ -147,6 +154,10 @@ impl Stage {
             answered: Vec::new(),
             refused: Vec::new(),
             away: 0,
+            creates: HashMap::new(),
+            refuses: None,
+            unanswered: None,
+            members: 2,
             contents: HashMap::new(),
             read: Vec::new(),
             pages: VecDeque::new(),
@@ -159,7 +170,6 @@ impl Stage {
             mute: false,
             mute_at_message: false,
             claims: 0,
-            refuses: Vec::new(),
             sign_ins: VecDeque::new(),
             oauth: VecDeque::new(),
             account: "romeo@montague.lit",
@@ -270,6 +280,11 @@ impl Stage {
         open_store(&self.backend)
     }
 
+    /// The operator changes the configuration; it counts from the next start.
+    pub fn change(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// The connection is lost; `resume`: the server still knows the session.
     pub fn cut(&mut self, resume: bool) {
         self.bind = !resume;
@@ -330,9 +345,13 @@ impl Stage {
             Output::Matrix(work) => {
                 self.next += 1;
                 let receipt = match &work.call {
+                    MatrixCall::CreateRoom(room) if room.kind == RoomKind::Space => Receipt::Room(room_for("space")),
                     MatrixCall::CreateRoom(room) => Receipt::Room(room_for(room.invite.last().unwrap().as_str())),
+                    MatrixCall::GetState { room, .. } => {
+                        Receipt::Content(self.creates.get(room).cloned().unwrap_or_else(|| "{}".to_owned()))
+                    }
                     MatrixCall::Upload { .. } => Receipt::Media(format!("mxc://h.test/{}", self.next)),
-                    MatrixCall::CountMembers { .. } => Receipt::Members(2),
+                    MatrixCall::CountMembers { .. } => Receipt::Members(self.members),
                     MatrixCall::Send { .. } | MatrixCall::SetState { .. } | MatrixCall::Redact { .. } => {
                         if let MatrixCall::Send { content, .. } = &work.call {
                             self.contents.insert(format!("$e{}", self.next), content.clone());
@@ -344,17 +363,19 @@ impl Stage {
                     }
                     _ => Receipt::Nothing,
                 };
-                if let MatrixCall::Send { kind, .. } = &work.call
-                    && self.refuses.contains(&kind.as_str())
-                {
-                    let cause = Cause { code: "M_FORBIDDEN".to_owned(), sentence: "no".to_owned() };
-                    let outcome = Outcome::Failed(Failure::Permanent(cause));
-                    inputs.push_back(Input::Done { work: work.id, outcome });
+                let refused = self.refuses.is_some_and(|refuses| refuses(&work.call));
+                let cause = || Cause { code: "M_FORBIDDEN".to_owned(), sentence: "You may not.".to_owned() };
+                let outcome =
+                    if refused { Outcome::Failed(Failure::Permanent(cause())) } else { Outcome::Done(receipt) };
+                let unanswered = self.unanswered.is_some_and(|is| is(&work.call));
+                if !refused {
+                    self.calls.push(work.call);
+                    self.called.push(self.now.wall);
+                }
+                if unanswered {
                     return;
                 }
-                self.calls.push(work.call);
-                self.called.push(self.now.wall);
-                inputs.push_back(Input::Done { work: work.id, outcome: Outcome::Done(receipt) });
+                inputs.push_back(Input::Done { work: work.id, outcome });
             }
             Output::Ask { ask, question } => {
                 let answer = self.oauth.pop_front().unwrap_or_else(|| match question {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
+    homeserver::Room,
     server::show_of,
     world::{World, wall},
 };
@@ -37,6 +38,7 @@ impl World {
             self.check_room(contact, &times, &committed)?;
             self.check_contact(contact)?;
         }
+        self.check_space()?;
         self.check_statuses()
     }
 
@@ -63,6 +65,25 @@ impl World {
             };
             if let Some(said) = room.said.iter().filter(waits).find(|said| !room.redacted.contains(&said.id)) {
                 return Err(format!("a notice was left: {}", said.content));
+            }
+        }
+        Ok(())
+    }
+
+    /// The account has one space at most, and it holds every room.
+    fn check_space(&self) -> Result<(), String> {
+        let marked = |room: &&Room| room.state.iter().any(|(kind, _, _)| kind == "org.messenger_bridge.space");
+        let spaces: Vec<_> = self.hs.rooms.iter().filter(marked).collect();
+        if spaces.len() > 1 {
+            return Err(format!("{} spaces", spaces.len()));
+        }
+        for portal in self.hs.rooms.iter().filter(|room| room.channel().is_some()) {
+            let listed = spaces
+                .iter()
+                .flat_map(|space| &space.state)
+                .any(|(kind, key, content)| kind == "m.space.child" && *key == portal.id && content.contains("via"));
+            if !listed {
+                return Err(format!("{:?} is not in the space", portal.channel()));
             }
         }
         Ok(())

@@ -272,7 +272,18 @@ impl Homeserver {
                 Some(known) => Outcome::Done(Receipt::Content(known.content.get().to_owned())),
                 None => refused("M_NOT_FOUND"),
             },
+            MatrixCall::GetState { room, kind, key, .. } => {
+                let state = self.room(room).and_then(|room| room.state.iter().find(|(k, s, _)| k == kind && s == key));
+                match state {
+                    Some((_, _, content)) => Outcome::Done(Receipt::Content(content.clone())),
+                    None => refused("M_NOT_FOUND"),
+                }
+            }
             MatrixCall::SetState { room, user, kind, key, content } => {
+                if let Some(found) = self.room_mut(room) {
+                    found.state.retain(|(k, s, _)| (k, s) != (kind, key));
+                    found.state.push((kind.clone(), key.clone(), content.clone()));
+                }
                 let content: Value = serde_json::from_str(content).unwrap();
                 let event = self.event(room, user, kind, Some(key), &content, (now, None));
                 Outcome::Done(Receipt::Event(event))

@@ -139,6 +139,7 @@ fn settings(config: Config, random: &mut Random) -> Settings {
         rooms_for_contacts: config.rooms,
         room_pause: random.between(200, 1_000),
         strangers: messenger_bridge::bridge::Strangers::Room,
+        space: true,
         history_initial: 50,
         history_catch_up: 500,
         // So short that much waits longer, and nothing is ever given up.

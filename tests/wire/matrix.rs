@@ -8,7 +8,7 @@ use messenger_bridge::{
         DebtId, Input, Timestamp,
         credentials::Secret,
         input::{Failure, Outcome, Receipt},
-        output::{CreateRoom, Ephemeral, MatrixCall, MatrixWork, WorkId},
+        output::{CreateRoom, Ephemeral, MatrixCall, MatrixWork, RoomKind, WorkId},
     },
     matrix::{
         client::Client,
@@ -230,6 +230,7 @@ const BRIDGE: &str = r#"{"channel":{"id":"a@b"},"bridgebot":"@bot:h"}"#;
 fn create(look_first: bool) -> MatrixCall {
     let kind = "m.bridge".to_owned();
     MatrixCall::CreateRoom(Box::new(CreateRoom {
+        kind: RoomKind::Direct,
         creator: user("bot"),
         invite: vec![user("owner"), user("ghost")],
         name: "A".to_owned(),
