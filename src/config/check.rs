@@ -17,6 +17,8 @@ const MAX_MXID: usize = 255;
 const PORTALS_PER_SECOND: RangeInclusive<f64> = 0.01..=100.0;
 /// Presence requests per second.
 const PRESENCE_PER_SECOND: RangeInclusive<f64> = 0.1..=1000.0;
+/// Bytes of a file: a kilobyte, a terabyte.
+const FILE_BYTES: RangeInclusive<u64> = 1024..=1024 * 1024 * 1024 * 1024;
 /// Messages per chat.
 const MAX_HISTORY: u32 = 10_000;
 
@@ -60,6 +62,10 @@ pub(super) fn check(config: &mut Config, base: &Path) -> Vec<Fault> {
     }
     if !PRESENCE_PER_SECOND.contains(&config.presence.updates_per_second) {
         fault(&["presence", "updates_per_second"], out_of(&PRESENCE_PER_SECOND));
+    }
+    if !FILE_BYTES.contains(&config.files.max_bytes) {
+        let text = format!("not between {} and {}", FILE_BYTES.start(), FILE_BYTES.end());
+        fault(&["files", "max_bytes"], text);
     }
     for (key, value) in [("initial", config.history.initial), ("catch_up", config.history.catch_up)] {
         if value > MAX_HISTORY {

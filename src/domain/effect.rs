@@ -3,7 +3,10 @@
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 
-use super::{BareJid, DebtId, LoginId, Timestamp};
+use super::{
+    BareJid, DebtId, LoginId, Timestamp,
+    file::{IncomingFile, OutgoingFile},
+};
 
 /// A contact of a login: names its ghost and its portal. The account itself is a contact too (its ghost says what the
 /// person wrote elsewhere).
@@ -160,6 +163,10 @@ pub enum Effect {
     },
     /// Send a message stanza that is more than a text to the contact. Lane: to XMPP.
     SendComposed(Composed),
+    /// Bring a file to where the contact can fetch it; then it is a [`Effect::SendComposed`] that says where. Lane: to XMPP.
+    SendFile(OutgoingFile),
+    /// Bring a file of the contact into the homeserver's media; then it is an event. Lane: to Matrix.
+    ShowFile(IncomingFile),
 }
 
 /// What an event refers to, by the name of a stanza: the event's id is looked up when the debt is paid.

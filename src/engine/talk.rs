@@ -17,7 +17,7 @@ use crate::{
     translate::{
         attention,
         content::Content,
-        edit, encrypted, failure, message,
+        edit, encrypted, failure, file, message,
         message::{Message, Untranslatable},
         reaction::{self, Reactions},
         receipt, reply, retraction, stable_id,
@@ -43,6 +43,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let ghost = Sender::Ghost(self.speaker(contact, own));
         match content {
+            Content::File { file, answers } => self.show_file(contact, own, file, answers, at, binds),
             Content::Message { message, answers: None } => self.show_message(contact, own, &message, at, binds),
             Content::Message { message, answers: Some(id) } => match self.name_of(contact, &id)? {
                 Some(name) => self.show_about(contact, ghost, &message, (name, Relation::Reply), at, binds),
@@ -149,7 +150,7 @@ impl Engine {
     }
 
     /// The name that a message with this id is bound under, whoever said it.
-    fn name_of(&self, contact: &ContactKey, id: &str) -> Result<Option<String>, StoreError> {
+    pub(super) fn name_of(&self, contact: &ContactKey, id: &str) -> Result<Option<String>, StoreError> {
         for name in
             [stable_id::named(id, false), stable_id::sent(id), stable_id::named(id, true), stable_id::archived(id)]
         {
@@ -227,8 +228,14 @@ impl Engine {
     /// The owner says something in the portal.
     pub(super) fn say_to(&mut self, portal: &ContactKey, event: &RoomEvent) -> Result<(), Untold> {
         if let Some((target, new)) = edit::from_matrix(&event.content) {
+            if let Some(media) = file::from_matrix(&event.kind, &new)? {
+                return self.say_file_edit(portal, event, media);
+            }
             let message = message::from_matrix(&new)?;
             return self.say_edit(portal, event, &target, &message);
+        }
+        if let Some(media) = file::from_matrix(&event.kind, &event.content)? {
+            return self.say_file(portal, event, media);
         }
         let mut message = message::from_matrix(&event.content)?;
         let mut composed = None;
@@ -273,7 +280,12 @@ impl Engine {
     }
 
     /// An answer, still without its own text. What it answers is quoted for clients that do not know answers.
-    fn answer_to(&self, portal: &ContactKey, event: &RoomEvent, target: &OwnedEventId) -> Result<Composed, StoreError> {
+    pub(super) fn answer_to(
+        &self,
+        portal: &ContactKey,
+        event: &RoomEvent,
+        target: &OwnedEventId,
+    ) -> Result<Composed, StoreError> {
         let mut answer = Composed { quotes: Some(target.clone()), ..bare(event, String::new()) };
         let name = self.bridge.store.stanza_of(portal, target)?;
         if self.features_of(portal)?.has(Feature::Replies)
@@ -356,7 +368,7 @@ impl Engine {
     }
 
     /// A message in words alone.
-    fn owe_text(&mut self, portal: &ContactKey, event: &RoomEvent, body: String) -> Result<(), StoreError> {
+    pub(super) fn owe_text(&mut self, portal: &ContactKey, event: &RoomEvent, body: String) -> Result<(), StoreError> {
         let outgoing = Outgoing { body, event: event.id.clone(), written: event.at };
         let debt = self.bridge.owe(Lane::ToXmpp(portal.clone()), Effect::SendMessage(outgoing))?;
         let name = stable_id::sent(&self.bridge.wire_id(debt));
@@ -378,7 +390,7 @@ impl Engine {
         why: &Untold,
     ) -> Result<(), StoreError> {
         let what = match event.kind.as_str() {
-            "m.room.message" => "message was not sent",
+            "m.room.message" | "m.sticker" => "message was not sent",
             "m.reaction" => "reaction was not sent",
             _ => "message was not taken back",
         };

@@ -2,7 +2,9 @@
 //! these; what belongs to none is left over and counted.
 
 use super::{
-    attention, edit, encrypted, message,
+    attention, edit, encrypted,
+    file::{self, Shared},
+    message,
     message::Message,
     reaction::{self, Reactions},
     reply, retraction,
@@ -16,6 +18,13 @@ pub enum Content {
     Message {
         /// What.
         message: Message,
+        /// To what.
+        answers: Option<String>,
+    },
+    /// A file, perhaps in answer to the message with this id.
+    File {
+        /// Which.
+        file: Shared,
         /// To what.
         answers: Option<String>,
     },
@@ -61,7 +70,16 @@ impl Content {
             return Some(Self::Nudge);
         }
         let (replaces, answers) = (edit::from_xmpp(stanza), reply::from_xmpp(stanza));
-        let mut message = message::from_xmpp(stanza)?;
+        let message = message::from_xmpp(stanza);
+        if replaces.is_none()
+            && let Some(file) = file::from_xmpp(stanza, message.as_ref().map(|message| message.text.as_str()))
+        {
+            return Some(Self::File { file, answers });
+        }
+        let mut message = message?;
+        if file::is_encrypted_link(&message.text) {
+            return Some(Self::Encrypted { method: "OMEMO (a file, XEP-0454)".to_owned(), fallback: None });
+        }
         if answers.is_some() {
             let stripped = reply::strip(stanza, &message.text);
             // An answer that is all quotation says at least that.
@@ -79,6 +97,9 @@ impl Content {
     pub fn text(&self) -> String {
         match self {
             Self::Message { message, .. } => message.text.clone(),
+            Self::File { file, .. } => {
+                format!("\u{0}file {} {}", file.url, file.caption.as_deref().unwrap_or_default())
+            }
             Self::Edit { id, message } => format!("\u{0}edit {id} {}", message.text),
             Self::Retraction { id } => format!("\u{0}retraction {id}"),
             Self::Reactions(reactions) => format!("\u{0}reactions {reactions:?}"),
@@ -119,6 +140,9 @@ mod tests {
         assert_eq!(take("<attention xmlns='urn:xmpp:attention:0'/>"), Some(Content::Nudge));
         let reply = "<body>&gt; a\nb</body><reply xmlns='urn:xmpp:reply:0' id='m'/><fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'><body start='0' end='4'/></fallback>";
         assert_eq!(take(reply), Some(Content::Message { message: message("b"), answers: Some("m".to_owned()) }));
+        let oob = "<body>https://h/a.png</body><x xmlns='jabber:x:oob'><url>https://h/a.png</url></x>";
+        assert!(matches!(take(oob), Some(Content::File { .. })));
+        assert!(matches!(take("<body>aesgcm://h/a.png#00</body>"), Some(Content::Encrypted { .. })));
         assert_eq!(take("<active xmlns='http://jabber.org/protocol/chatstates'/>"), None);
     }
 

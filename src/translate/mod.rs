@@ -8,6 +8,9 @@
 //! | [`retraction`] | `m.room.redaction` | XEP-0424 |
 //! | [`reaction`] | `m.reaction` | XEP-0444 |
 //! | [`receipt`] | `m.read` | XEP-0184, XEP-0333 |
+//! | [`file`] | `m.image`, `m.video`, `m.audio`, `m.file`, `m.sticker`, captions (MSC2530) | XEP-0066, XEP-0447, XEP-0446; in: XEP-0385, XEP-0449, XEP-0454 |
+//! | [`file_name`] | `filename` | the names of files |
+//! | [`upload`] | | XEP-0363 |
 //! | [`attention`] | an action in the room, command `nudge` | XEP-0224 |
 //! | [`encrypted`] | a notice | XEP-0380 |
 //! | [`relation`] | `m.relates_to` | |
@@ -35,6 +38,8 @@ pub mod edit;
 pub mod encrypted;
 pub mod failure;
 pub mod fallback;
+pub mod file;
+pub mod file_name;
 pub mod history;
 pub mod message;
 pub mod presence;
@@ -47,4 +52,5 @@ pub mod roster;
 pub mod stable_id;
 pub mod stanza;
 pub mod subscription;
+pub mod upload;
 pub mod vcard;

@@ -5,6 +5,7 @@
 
 mod about;
 mod doors;
+mod files;
 mod history;
 mod people;
 mod review;

@@ -93,10 +93,10 @@ fn what_cannot_be_sent_is_said_in_reply() {
         OWNER,
         "m.room.message",
         None,
-        &json!({ "msgtype": "m.image", "body": "a.png", "url": "mxc://h/a" }),
+        &json!({ "msgtype": "m.location", "body": "here", "geo_uri": "geo:1,2" }),
     );
     assert!(stage.texts_to("juliet@capulet.lit").is_empty());
-    assert!(stage.bodies("juliet@capulet.lit")[0].contains("a picture cannot be sent"));
+    assert!(stage.bodies("juliet@capulet.lit")[0].contains("a location cannot be sent"));
 }
 
 #[test]

@@ -144,6 +144,7 @@ fn settings(config: Config, random: &mut Random) -> Settings {
         presence_from_matrix: true,
         offline_as: OfflineAs::Away,
         permissions: vec![(PermissionKey::Anyone, Permission::User)],
+        max_file: 1_000_000,
         version: "0",
     }
 }
