@@ -51,9 +51,14 @@ impl Bridge {
 
     /// The same with the whole of `networks`.
     pub fn start_on(name: &str, networks: &Value) -> Self {
+        Self::start_with(name, networks, &json!({}))
+    }
+
+    /// The same with further sections of the configuration.
+    pub fn start_with(name: &str, networks: &Value, sections: &Value) -> Self {
         let folder = ground::folder(name);
         let (port, synapse_port) = (Port::reserve(), Port::reserve());
-        let config = json!({
+        let mut config = json!({
             "homeserver": {"address": format!("http://127.0.0.1:{synapse_port}"), "domain": Synapse::DOMAIN},
             "appservice": {
                 "listen": format!("127.0.0.1:{port}"), "address": format!("http://127.0.0.1:{port}"),
@@ -65,6 +70,9 @@ impl Bridge {
             "portals": {"create": "contacts", "per_second": 20},
             "logging": {"level": "debug", "format": "text"},
         });
+        for (section, value) in sections.as_object().expect("sections") {
+            config[section] = value.clone();
+        }
         // JSON is YAML.
         fs::write(folder.join("config.yaml"), config.to_string()).expect("write the bridge's config");
         let generated = run_program(&folder, &["generate-registration"]);
@@ -111,6 +119,16 @@ impl Bridge {
             let status = process.wait();
             assert!(status.success(), "the bridge ended with {status}; its log:\n{}", process.log_tail());
         }
+    }
+
+    /// The most memory that was resident since this was last asked, in kB.
+    pub fn peak_memory(&self) -> i64 {
+        let process = self.process.lock().expect("no test panicked in here");
+        let folder = format!("/proc/{}", process.as_ref().expect("it runs").id());
+        let status = fs::read_to_string(format!("{folder}/status")).expect("read its status");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+        fs::write(format!("{folder}/clear_refs"), "5").expect("forget its peak");
+        peak.trim().trim_end_matches("kB").trim().parse().expect("a number")
     }
 
     /// A new person on the homeserver.

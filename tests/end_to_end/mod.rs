@@ -11,6 +11,7 @@ mod certificates;
 mod clients;
 mod conversation;
 mod durability;
+mod files;
 mod ground;
 mod hostile;
 mod http;
