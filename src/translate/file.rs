@@ -36,6 +36,8 @@ const JINGLE_FILE: &str = "urn:xmpp:jingle:apps:file-transfer:5";
 
 /// Longest address of a file, in bytes.
 const LONGEST_URL: usize = 4096;
+/// Most files of one message that are named.
+const MOST: usize = 20;
 
 /// A media file as an event tells of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +102,9 @@ pub fn from_matrix(kind: &str, content: &RawValue) -> Result<Option<Media>, Untr
         None => (body, None),
     };
     let info = &content.info;
-    let mime = info["mimetype"].as_str().filter(|mime| is_mime(mime)).map(str::to_ascii_lowercase);
+    // Recordings come as `audio/ogg; codecs=opus`: what follows is the player's, not the upload service's.
+    let mime = info["mimetype"].as_str().and_then(|mime| mime.split(';').next()).map(str::trim);
+    let mime = mime.filter(|mime| is_mime(mime)).map(str::to_ascii_lowercase);
     let pixels = |key: &str| number(&info[key]).and_then(|number| u32::try_from(number).ok());
     let info = FileInfo {
         kind,
@@ -172,14 +176,18 @@ pub fn to_xmpp(url: &str, info: &FileInfo) -> Vec<Element> {
 /// Takes out the file that a stanza shares; `body` is its text. A body that is only an address stays a text unless a payload
 /// says that it is a file.
 pub fn from_xmpp(stanza: &mut Stanza, body: Option<&str>) -> Option<Shared> {
-    let sharing = stanza.take("file-sharing", SHARING).and_then(|sharing| of_sharing(&sharing));
-    let sims = take_sims(stanza);
-    let oob = stanza.take("x", OOB).and_then(|oob| {
-        let url = oob.get_child("url", OOB)?.text();
-        is_address(&url).then_some((url, None))
-    });
+    let mut found = Vec::new();
+    while let Some(sharing) = stanza.take("file-sharing", SHARING) {
+        found.extend(of_sharing(&sharing));
+    }
+    found.extend(take_sims(stanza));
+    while let Some(oob) = stanza.take("x", OOB) {
+        let url = oob.get_child("url", OOB).map(Element::text).filter(|url| is_address(url));
+        found.extend(url.map(|url| (url, None)));
+    }
     let sticker = stanza.take("sticker", STICKERS).is_some();
-    let (url, file) = sharing.or(sims).or(oob)?;
+    let mut found = found.into_iter();
+    let (url, file) = found.next()?;
     let mut info = file.as_ref().map_or_else(nothing_known, info_of);
     if sticker {
         info.kind = FileKind::Sticker;
@@ -192,12 +200,20 @@ pub fn from_xmpp(stanza: &mut Stanza, body: Option<&str>) -> Option<Shared> {
     let body = fallback::cut(body.unwrap_or_default(), &parts);
     let said = body.trim();
     // Whoever says more than the address in one text means a text; whoever says other words means them for the file.
-    let caption = match said {
-        "" => None,
-        said if said == url => None,
+    let mut caption = match said {
+        "" => String::new(),
+        said if said == url => String::new(),
         said if said.contains(&url) && file.is_none() => return None,
-        said => Some(said.replace(&url, "").trim().to_owned()).filter(|said| !said.is_empty()),
+        said => said.replace(&url, "").trim().to_owned(),
     };
+    // Of several files one is brought over; the others are there as links.
+    for (other, _) in found.take(MOST) {
+        if other != url && !caption.contains(&other) {
+            caption.push_str(if caption.is_empty() { "" } else { "\n" });
+            caption.push_str(&other);
+        }
+    }
+    let caption = Some(caption).filter(|caption| !caption.is_empty());
     Some(Shared { url, info, caption })
 }
 

@@ -49,6 +49,15 @@ fn an_event_is_a_file_with_or_without_a_caption() {
     let file = from_matrix("m.sticker", &raw(&sticker)).unwrap().unwrap();
     assert_eq!((file.info.kind, file.info.name.as_str()), (FileKind::Sticker, "Landing.png"));
 
+    // MSC3245: a voice message is a recording.
+    let voice = json!({
+        "body": "Voice message", "msgtype": "m.audio", "url": "mxc://h/x", "org.matrix.msc3245.voice": {},
+        "info": { "mimetype": "audio/ogg; codecs=opus", "duration": 1500, "size": "many" },
+    });
+    let file = from_matrix("m.room.message", &raw(&voice)).unwrap().unwrap();
+    assert_eq!((file.info.kind, file.info.name.as_str()), (FileKind::Audio, "Voice message.ogg"));
+    assert_eq!((file.info.mime.as_deref(), file.info.duration, file.info.size), (Some("audio/ogg"), Some(1500), None));
+
     let text = json!({ "body": "hi", "msgtype": "m.text" });
     assert_eq!(from_matrix("m.room.message", &raw(&text)), Ok(None));
     let encrypted = json!({ "body": "x", "msgtype": "m.file", "file": { "url": "mxc://h/x" } });
@@ -111,6 +120,19 @@ fn stateless_file_sharing() {
     let file = file.unwrap();
     assert_eq!((file.info.name.as_str(), file.info.size, file.caption), ("summit.jpg", Some(3_032_449), None));
     assert!(stanza.leftovers().is_empty(), "{:?}", stanza.leftovers());
+}
+
+#[test]
+fn of_several_files_the_others_are_named() {
+    let oob = |url: &str| format!("<x xmlns='jabber:x:oob'><url>{url}</url></x>");
+    let all = [oob("https://h/1.png"), oob("https://h/2.png"), oob("https://h/1.png"), oob("https://h/3.png")].concat();
+    let (file, stanza) = take(&format!("<body>https://h/1.png</body>{all}"));
+    let file = file.unwrap();
+    assert_eq!(
+        (file.url.as_str(), file.caption.as_deref()),
+        ("https://h/1.png", Some("https://h/2.png\nhttps://h/3.png"))
+    );
+    assert!(stanza.leftovers().is_empty());
 }
 
 /// XEP-0385 section 3.1, example 1.

@@ -416,3 +416,25 @@ fn stickers_captions_and_claims() {
     stage.phone_sends("juliet@capulet.lit/b", "aesgcm://files.lit/x.jpg#00ff");
     assert!(stage.bodies(JID).pop().unwrap().contains("XEP-0454") && stage.transfers.len() == before + 1);
 }
+
+#[test]
+fn the_persons_files_wait_for_a_place_too() {
+    let mut stage = stage();
+    let jids: Vec<String> = (0..6).map(|n| format!("c{n}@capulet.lit")).collect();
+    for jid in &jids {
+        stage.phone_sends(&format!("{jid}/b"), "hi");
+    }
+    stage.held = true;
+    for jid in &jids {
+        let room = stage.room(jid);
+        stage.matrix(&room, OWNER, "m.room.message", None, &image(None, Some(70)));
+    }
+    assert_eq!(stage.transfers.len(), 4);
+    // Two end, badly and well: both make room.
+    let (first, second) = (stage.transfers[0].debt, stage.transfers[1].debt);
+    stage.play(Input::Transferred { debt: first, outcome: failed(Side::Web, true, "it is gone") });
+    assert_eq!(stage.transfers.len(), 5);
+    stage.play(Input::Transferred { debt: second, outcome: TransferOutcome::Uploaded });
+    assert_eq!((stage.transfers.len(), stage.texts_to(&jids[0]).len(), stage.texts_to(&jids[1]).len()), (6, 0, 1));
+    assert!(stage.bodies(&jids[0]).pop().unwrap().contains("Your file was not sent: it is gone."));
+}
