@@ -8,7 +8,7 @@
 //! | [`retraction`] | `m.room.redaction` | XEP-0424 |
 //! | [`reaction`] | `m.reaction` | XEP-0444 |
 //! | [`receipt`] | `m.read` | XEP-0184, XEP-0333 |
-//! | [`file`] | `m.image`, `m.video`, `m.audio`, `m.file`, `m.sticker`, captions (MSC2530) | XEP-0066, XEP-0447, XEP-0446; in: XEP-0385, XEP-0449, XEP-0454 |
+//! | [`file`](mod@file) | `m.image`, `m.video`, `m.audio`, `m.file`, `m.sticker`, captions (MSC2530) | XEP-0066, XEP-0447, XEP-0446; in: XEP-0385, XEP-0449, XEP-0454 |
 //! | [`file_name`] | `filename` | the names of files |
 //! | [`upload`] | | XEP-0363 |
 //! | [`attention`] | an action in the room, command `nudge` | XEP-0224 |
