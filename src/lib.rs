@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! app                                          wires everything
-//! engine | matrix | xmpp                       the state machine | the async shells
+//! engine | matrix | web | xmpp                 the state machine | the async shells
 //! translate                                    one file per translated concept
 //! bridge | bot                                 login, portal, ghost, outbox | text <-> command
 //! store                                        sled, one file per table
@@ -22,4 +22,5 @@ pub mod matrix;
 pub mod registration;
 pub mod store;
 pub mod translate;
+pub mod web;
 pub mod xmpp;

@@ -12,6 +12,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
+use super::files::{self, Files};
 use crate::{
     domain::{
         Input, Now, Output, StreamId, Timestamp,
@@ -45,6 +46,8 @@ pub struct Shells {
     pub work: mpsc::Sender<MatrixWork>,
     /// Rooms as the homeserver has them.
     pub record: Record,
+    /// Transfers of files.
+    pub files: Arc<Files>,
     /// What is worth doing only now.
     pub now: Arc<typing::Now>,
     /// The engine's own mailbox, for answers.
@@ -178,6 +181,16 @@ impl Driver {
                     let outcome = Outcome::Failed(Failure::Transient { cause, retry_after: None });
                     self.again.push(Input::Done { work: work.id, outcome });
                 }
+            }
+            Output::Transfer(transfer) => {
+                let (files, mailbox) = (Arc::clone(&self.shells.files), self.shells.mailbox.clone());
+                self.shells.runtime.spawn(async move {
+                    let debt = transfer.debt;
+                    let outcome = tokio::spawn(async move { files.run(&transfer).await }).await;
+                    let outcome = outcome.unwrap_or_else(|_| files::died());
+                    // The engine is gone only if the process is ending.
+                    let _ = mailbox.send(Input::Transferred { debt, outcome }).await;
+                });
             }
             Output::Now(ephemeral) => self.shells.now.perform(ephemeral),
             Output::Ask { ask, question } => {

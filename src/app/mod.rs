@@ -4,6 +4,7 @@ pub mod check;
 pub mod cli;
 pub mod driver;
 pub mod exit;
+pub mod files;
 pub mod hardening;
 pub mod health;
 pub mod logging;

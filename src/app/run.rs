@@ -1,6 +1,6 @@
 //! `run`: starts everything in order, and ends it in order.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use rand::random;
 use secrecy::ExposeSecret;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     driver::{self, MAILBOX, Shells},
     exit::Exit,
+    files::{Bounds, Files},
     logging, recover, settings, store,
 };
 use crate::{
@@ -32,6 +33,7 @@ use crate::{
         typing,
     },
     registration::Registration,
+    web::{Limits, SystemLookup, Web},
     xmpp::Xmpp,
 };
 
@@ -145,11 +147,22 @@ async fn serve(config: &Config, registration: &Registration, engine: Engine, bla
     tokio::spawn(sender::pump(matrix, works, mailbox.clone()));
     let (reports, told) = mpsc::channel(MAILBOX);
     tokio::spawn(driver::forward(told, mailbox.clone()));
+    let folder = config.store.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let bounds = Bounds::new(config.files.max_bytes, folder.to_owned());
+    let trust = match settings::trust(config) {
+        Ok(trust) => trust,
+        Err(error) => {
+            tracing::error!("{error}");
+            return Exit::ConfigInvalid;
+        }
+    };
+    let web = Web::new(Arc::new(SystemLookup), settings::allowed(config), Limits::default());
     let shells = Shells {
         runtime: tokio::runtime::Handle::current(),
         service: Arc::clone(&service),
         xmpp: Xmpp::new(settings::networks(config)),
         work,
+        files: Arc::new(Files::new(client.clone(), identity.bot.clone(), web, trust, bounds)),
         record: Record::new(client.clone(), identity.bot.clone()),
         now: typing::Now::new(client.clone(), counters, Arc::clone(&keeper)),
         mailbox: mailbox.clone(),

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use ruma::UserId;
 
+use super::files::Trust;
 use crate::{
     bridge::{self, Homeserver, Permission, PermissionKey, Settings},
     config::{self, Config, CreatePortals, Domains, Level, Network, OfflineAs, Span, TlsMode},
     domain::capability,
+    web::Allowed,
     xmpp::{self, NetworkSettings, oauth::OAuthSettings, tls},
 };
 
@@ -43,6 +45,7 @@ pub fn settings(config: &Config) -> Settings {
             OfflineAs::Unavailable => bridge::OfflineAs::Unavailable,
         },
         permissions: config.permissions.iter().filter_map(permission).collect(),
+        max_file: config.files.max_bytes,
         version: env!("CARGO_PKG_VERSION"),
     }
 }
@@ -137,4 +140,33 @@ fn endpoint(endpoint: &config::Endpoint) -> xmpp::Endpoint {
             accept_name: endpoint.tls.accept_name.clone(),
         },
     }
+}
+
+/// Private hosts that files may be fetched from and put to.
+pub fn allowed(config: &Config) -> Vec<Allowed> {
+    let allowed = config.fetch.allow_private.iter();
+    allowed.map(|at| Allowed { host: at.host.clone(), port: at.port }).collect()
+}
+
+/// Whose certificates count for files: beside the system's the `ca_file` of the domain that an account is of.
+pub fn trust(config: &Config) -> Result<Trust, tls::CaFileError> {
+    let tls = tls::Tls::new();
+    let of = |settings: &tls::TlsSettings| {
+        let files = tls::TlsSettings { ca_file: settings.ca_file.clone(), ..tls::TlsSettings::default() };
+        tls.http_config(&files)
+    };
+    let mut own = HashMap::new();
+    for (name, network) in networks(config) {
+        let fixed = network.domain.map(|domain| (domain, network.endpoint));
+        for (domain, endpoint) in network.domains.into_iter().chain(fixed) {
+            if endpoint.tls.ca_file.is_some() {
+                match of(&endpoint.tls) {
+                    Ok(config) => drop(own.insert((name.clone(), domain), config)),
+                    // Whoever signs in there is told the same; other networks go on.
+                    Err(error) => tracing::warn!(network = %name, "{error}"),
+                }
+            }
+        }
+    }
+    Ok(Trust { usual: of(&tls::TlsSettings::default())?, own })
 }

@@ -68,6 +68,8 @@ pub struct Settings {
     pub offline_as: OfflineAs,
     /// Who may do what: the most specific rule wins.
     pub permissions: Vec<(PermissionKey, Permission)>,
+    /// The largest file that is carried over, in bytes.
+    pub max_file: u64,
     /// The version of the program.
     pub version: &'static str,
 }

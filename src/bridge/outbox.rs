@@ -22,10 +22,12 @@ const LONGEST_PAUSE: u64 = 5 * 60 * 1_000;
 struct LaneState {
     /// The last debt that was handed out and is not back yet. To Matrix there is one at a time; to XMPP many.
     handed_out: Option<DebtId>,
-    /// Failures of the head in a row.
+    /// Failures of a debt in a row: of the head, or of one that must be prepared before it is handed out.
     failures: u32,
     /// The head may have been paid by a try whose outcome is not known.
     doubtful: bool,
+    /// Which.
+    failing: Option<DebtId>,
     /// Not before this uptime.
     not_before: u64,
     /// Stands in the queue of ready lanes.
@@ -158,9 +160,13 @@ impl Outbox {
             if state.handed_out == Some(debt) {
                 state.handed_out = None;
             }
-            state.failures = 0;
             state.doubtful = false;
-            state.not_before = 0;
+            // One that was on its way before says nothing of the one that fails.
+            if state.failing.is_none_or(|failing| failing == debt) {
+                state.failures = 0;
+                state.not_before = 0;
+                state.failing = None;
+            }
             self.wake(lane);
         }
         for lane in self.waiting.remove(&debt).unwrap_or_default() {
@@ -180,8 +186,18 @@ impl Outbox {
     /// twice the last pause. The pause is spread by the debt's id, so that lanes that failed together do not come back
     /// together.
     pub fn failed(&mut self, lane: &Lane, debt: DebtId, uptime: u64, asked: Option<u64>) {
+        if let Some(state) = self.lanes.get_mut(lane) {
+            state.handed_out = None;
+        }
+        self.pause(lane, debt, uptime, asked);
+    }
+
+    /// The same for a debt that could not be prepared yet: what is on its way before it stays on its way.
+    pub fn pause(&mut self, lane: &Lane, debt: DebtId, uptime: u64, asked: Option<u64>) {
         let Some(state) = self.lanes.get_mut(lane) else { return };
-        state.handed_out = None;
+        if state.failing.replace(debt) != Some(debt) {
+            state.failures = 0;
+        }
         state.failures = state.failures.saturating_add(1);
         state.doubtful = true;
         let pause = FIRST_PAUSE.saturating_mul(1 << (state.failures - 1).min(16)).min(LONGEST_PAUSE);
@@ -261,6 +277,20 @@ mod tests {
         outbox.failed(&lane, DebtId(7), 0, Some(3_600_000));
         assert_eq!(outbox.lanes[&lane].not_before, 3_600_000);
         assert!(!outbox.may_go(&lane, 3_599_999) && outbox.may_go(&lane, 3_600_000));
+    }
+
+    #[test]
+    fn what_is_on_its_way_neither_comes_back_with_a_pause_nor_ends_it() {
+        let lane = Lane::Login(LoginId::derive("a", "b", "c"));
+        let mut outbox = Outbox::default();
+        outbox.lanes.insert(lane.clone(), LaneState::default());
+        outbox.hand_out(&lane, DebtId(7));
+        outbox.pause(&lane, DebtId(8), 0, None);
+        assert_eq!(outbox.handed_out(&lane), Some(DebtId(7)));
+        outbox.removed(&lane, DebtId(7), false);
+        assert_eq!((outbox.failures(&lane), outbox.may_go(&lane, 1), outbox.handed_out(&lane)), (1, false, None));
+        outbox.removed(&lane, DebtId(8), false);
+        assert_eq!((outbox.failures(&lane), outbox.may_go(&lane, 1)), (0, true));
     }
 
     #[test]

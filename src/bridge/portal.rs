@@ -99,6 +99,19 @@ impl Bridge {
         Ok(())
     }
 
+    /// The same for a file, by the effect that brings it or says why it is not brought.
+    pub fn owe_file(
+        &mut self,
+        portal: &ContactKey,
+        sender: &Sender,
+        binds: &[String],
+        effect: Effect,
+    ) -> Result<(), StoreError> {
+        self.prepare(portal, sender, binds)?;
+        self.owe(Lane::ToMatrix(portal.clone()), effect)?;
+        Ok(())
+    }
+
     fn prepare(&mut self, portal: &ContactKey, sender: &Sender, binds: &[String]) -> Result<(), StoreError> {
         let lane = Lane::ToMatrix(portal.clone());
         self.ensure_portal(portal)?;

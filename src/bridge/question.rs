@@ -1,6 +1,6 @@
 //! What is asked on a stream, so that the answer is understood when it comes.
 
-use crate::domain::{BareJid, Timestamp};
+use crate::domain::{BareJid, DebtId, Timestamp};
 
 /// An IQ that waits for its answer. Not stored: what is still to be known after a restart is asked again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +61,28 @@ pub enum Question {
         caps: String,
         /// Of whom.
         contact: BareJid,
+    },
+    /// Which services the server has (XEP-0030).
+    Services,
+    /// Whether a service takes files (XEP-0363).
+    Service {
+        /// Its address.
+        service: String,
+    },
+    /// A place for a file (XEP-0363).
+    Slot {
+        /// Of which service.
+        service: String,
+        /// Whose file it will be.
+        contact: BareJid,
+        /// The debt that it helps to pay.
+        debt: DebtId,
+        /// The file's name.
+        name: String,
+        /// Its bytes.
+        size: u64,
+        /// Its media type.
+        mime: String,
     },
     /// The JID behind an e-mail address (the Messenger service).
     JidLookup {

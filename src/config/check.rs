@@ -23,6 +23,8 @@ const PRESENCE_PER_SECOND: RangeInclusive<f64> = 0.1..=1000.0;
 const WARN_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 /// When a message is given up.
 const EXPIRE: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(365 * 24);
+/// Bytes of a file: a kilobyte, a terabyte.
+const FILE_BYTES: RangeInclusive<u64> = 1024..=1024 * 1024 * 1024 * 1024;
 /// Messages per chat.
 const MAX_HISTORY: u32 = 10_000;
 
@@ -76,6 +78,10 @@ pub(super) fn check(config: &mut Config, base: &Path) -> Vec<Fault> {
     }
     if expire < warn_after {
         fault(&["outbox", "expire"], "shorter than outbox.warn_after: nobody would be told in time".to_owned());
+    }
+    if !FILE_BYTES.contains(&config.files.max_bytes) {
+        let text = format!("not between {} and {}", FILE_BYTES.start(), FILE_BYTES.end());
+        fault(&["files", "max_bytes"], text);
     }
     for (key, value) in [("initial", config.history.initial), ("catch_up", config.history.catch_up)] {
         if value > MAX_HISTORY {

@@ -59,6 +59,7 @@ pub const KEYS: &[Key] = &[
     scalar("presence.offline_as"),
     scalar("presence.updates_per_second"),
     file_only("fetch.allow_private"),
+    scalar("files.max_bytes"),
     scalar("logging.level"),
     scalar("logging.format"),
 ];

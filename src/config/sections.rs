@@ -47,6 +47,9 @@ pub struct Config {
     /// What may be fetched on behalf of a contact.
     #[serde(default)]
     pub fetch: Fetch,
+    /// Files both ways.
+    #[serde(default)]
+    pub files: Files,
     /// Logs, on stderr.
     #[serde(default)]
     pub logging: Logging,
@@ -192,6 +195,14 @@ pub struct Fetch {
     pub allow_private: Vec<HostPort>,
 }
 
+/// Files both ways.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Files {
+    /// The largest file that is carried over, in bytes.
+    pub max_bytes: u64,
+}
+
 /// Logs.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -266,6 +277,12 @@ impl Default for Outbox {
 impl Default for Presence {
     fn default() -> Self {
         Self { to_matrix: true, from_matrix: true, offline_as: OfflineAs::Away, updates_per_second: 20.0 }
+    }
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self { max_bytes: 100 * 1024 * 1024 }
     }
 }
 

@@ -123,6 +123,7 @@ fn a_wrong_value_names_its_key_and_line() {
         (top, "presence: { to_matrix: maybe }\nhomeserver:", 1, "presence.to_matrix", "neither `true` nor `false`"),
         (top, "presence: { updates_per_second: 1e9 }\nhomeserver:", 1, "presence.updates_per_second", "not between"),
         (top, "fetch: { allow_private: [\"a:1\", b] }\nhomeserver:", 1, "fetch.allow_private.1", "host:port"),
+        (top, "files: { max_bytes: 10 }\nhomeserver:", 1, "files.max_bytes", "not between"),
         (top, "logging: debug\nhomeserver:", 1, "logging", "expected a section with keys, found text"),
         ("profile: xmpp", "profile: xnpp", 8, "networks.xmpp.profile", "nearest: `xmpp`"),
         ("profile: xmpp", "domains: any", 7, "networks.xmpp.profile", "missing"),

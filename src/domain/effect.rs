@@ -3,7 +3,10 @@
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 
-use super::{BareJid, DebtId, LoginId, Timestamp};
+use super::{
+    BareJid, DebtId, LoginId, Timestamp,
+    file::{IncomingFile, OutgoingFile},
+};
 
 /// A contact of a login: names its ghost and its portal. The account itself is a contact too (its ghost says what the
 /// person wrote elsewhere).
@@ -211,6 +214,10 @@ pub enum Effect {
         /// Whom.
         user: OwnedUserId,
     },
+    /// Bring a file to where the contact can fetch it; then it is a [`Effect::SendComposed`] that says where. Lane: to XMPP.
+    SendFile(OutgoingFile),
+    /// Bring a file of the contact into the homeserver's media; then it is an event. Lane: to Matrix.
+    ShowFile(IncomingFile),
 }
 
 impl Effect {
@@ -218,7 +225,8 @@ impl Effect {
     pub fn said(&self) -> Option<(&OwnedEventId, Timestamp)> {
         match self {
             Self::SendMessage(Outgoing { event, written, .. })
-            | Self::SendComposed(Composed { event, written, .. }) => Some((event, *written)),
+            | Self::SendComposed(Composed { event, written, .. })
+            | Self::SendFile(OutgoingFile { event, written, .. }) => Some((event, *written)),
             _ => None,
         }
     }

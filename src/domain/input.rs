@@ -4,8 +4,9 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, presence::PresenceState};
 use serde_json::value::RawValue;
 
 use super::{
-    StreamId, Ticket, Timestamp,
+    DebtId, StreamId, Ticket, Timestamp,
     credentials::Tokens,
+    file::TransferOutcome,
     output::{AskId, WorkId},
     stream::{StreamEnd, StreamReport},
 };
@@ -49,6 +50,13 @@ pub enum Input {
         work: WorkId,
         /// How it went.
         outcome: Outcome,
+    },
+    /// A transfer of a file has ended.
+    Transferred {
+        /// The debt that it helps to pay.
+        debt: DebtId,
+        /// How it went.
+        outcome: TransferOutcome,
     },
     /// A question to the outside is answered.
     Answered {

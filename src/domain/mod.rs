@@ -8,6 +8,7 @@ pub mod capability;
 pub mod credentials;
 pub mod effect;
 pub mod feature;
+pub mod file;
 pub mod id;
 pub mod input;
 pub mod output;

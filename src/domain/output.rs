@@ -2,7 +2,7 @@
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, presence::PresenceState};
 
-use super::{DebtId, StreamId, Ticket, Timestamp, credentials::Secret, stream::StreamOrder};
+use super::{DebtId, StreamId, Ticket, Timestamp, credentials::Secret, file::Transfer, stream::StreamOrder};
 
 /// One thing for a shell to do.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub enum Output {
     },
     /// A request to the homeserver whose outcome must come back as [`super::Input::Done`].
     Matrix(MatrixWork),
+    /// A file to be carried from one side to the other; comes back as [`super::Input::Transferred`].
+    Transfer(Transfer),
     /// Worth doing now or not at all.
     Now(Ephemeral),
     /// A question to the outside whose answer comes back as [`super::Input::Answered`].

@@ -14,7 +14,7 @@ use crate::{
     translate::{
         carbon, discovery, history, roster,
         stanza::{Stanza, addressed, element, set},
-        vcard,
+        upload, vcard,
     },
 };
 
@@ -65,6 +65,11 @@ impl Engine {
             Question::Barrier | Question::Delivery { .. } => (Some(domain), "get", element("ping", discovery::PING)),
             Question::VCard { contact, .. } => (Some(contact.as_str()), "get", vcard::get()),
             Question::Caps { client, caps, .. } => (Some(client.as_str()), "get", discovery::ask(Some(caps))),
+            Question::Services => (Some(domain), "get", upload::ask_services()),
+            Question::Service { service } => (Some(service.as_str()), "get", discovery::ask(None)),
+            Question::Slot { service, name, size, mime, .. } => {
+                (Some(service.as_str()), "get", upload::ask_slot(name, *size, mime))
+            }
             Question::JidLookup { email } => {
                 let namespace =
                     self.bridge.profile(&row.network).and_then(|profile| profile.jid_lookup).unwrap_or_default();
@@ -89,7 +94,7 @@ impl Engine {
         }
         let Some(pending) = live.questions.remove(id) else { return Ok(()) };
         self.bridge.ignore("question not answered");
-        self.on_answered(login, pending, None, false)
+        self.on_answered(login, pending, None, None)
     }
 
     pub(super) fn on_iq(&mut self, login: &LoginId, iq: &Element) -> Result<(), StoreError> {
@@ -120,7 +125,7 @@ impl Engine {
                 }
                 let Some(pending) = live.questions.remove(id) else { return Ok(()) };
                 let answer = (stanza.kind == "result").then_some(iq);
-                self.on_answered(login, pending, answer, true)
+                self.on_answered(login, pending, answer, Some(iq))
             }
             "get" | "set" => {
                 if let Some(push) = (stanza.kind == "set").then(|| stanza.take("query", roster::NS)).flatten() {
@@ -168,13 +173,13 @@ impl Engine {
         self.send(login, reply);
     }
 
-    /// A question has its answer: `None` is an error, or none in time, which `heard` tells apart.
+    /// A question has its answer: `None` is an error, or none in time, which `heard`, whatever came, tells apart.
     fn on_answered(
         &mut self,
         login: &LoginId,
         pending: Pending,
         answer: Option<&Element>,
-        heard: bool,
+        heard: Option<&Element>,
     ) -> Result<(), StoreError> {
         let Pending { question, results, .. } = pending;
         match question {
@@ -220,7 +225,7 @@ impl Engine {
             }
             Question::Delivery { through } => {
                 // Any answer, an error too, proves that the server has read what was sent before it.
-                if heard {
+                if heard.is_some() {
                     self.on_acked(login, through)?;
                 }
                 self.confirm_by_ping(login)?;
@@ -231,6 +236,11 @@ impl Engine {
                 self.next_vcard(login)?;
             }
             Question::Caps { caps, contact, .. } => self.on_caps(login, &contact, &caps, answer)?,
+            Question::Services => self.on_services(login, answer, heard.is_some())?,
+            Question::Service { service } => self.on_service(login, service, answer, heard.is_some()),
+            Question::Slot { contact, debt, .. } => {
+                self.on_slot(&ContactKey { login: login.clone(), contact }, debt, heard)?;
+            }
             Question::JidLookup { email } => self.on_jid_lookup(login, &email, answer)?,
             Question::Carbons | Question::Barrier => {}
         }

@@ -302,7 +302,7 @@ impl Engine {
             return self.on_command_text(&event.sender, &event.room, Some(&event.id), command, false);
         }
         let told = match event.kind.as_str() {
-            "m.room.message" => self.say_to(portal, event),
+            "m.room.message" | "m.sticker" => self.say_to(portal, event),
             "m.reaction" => self.say_reaction(portal, event),
             "m.room.redaction" => self.say_redaction(portal, event),
             "m.room.encrypted" => {

@@ -8,6 +8,7 @@ mod archive;
 mod command;
 mod delivery;
 mod done;
+mod files;
 mod iq;
 mod logins;
 mod matrix;
@@ -29,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ruma::{OwnedRoomId, OwnedUserId};
 
-use self::{people::Person, review::Review, session::Live, signin::Candidate};
+use self::{files::Transfers, people::Person, review::Review, session::Live, signin::Candidate};
 use crate::{
     bridge::{Bridge, Homeserver, MatrixWorkFor, Settings, Want},
     domain::{
@@ -40,6 +41,8 @@ use crate::{
     },
     store::{Store, StoreError},
 };
+
+pub use self::files::TRANSFERS;
 
 /// How many requests to the homeserver are out at once.
 const REQUESTS: usize = 32;
@@ -91,6 +94,7 @@ pub struct Engine {
     /// Work in hand that is not a debt: a photo of this hash for this contact.
     soft: HashMap<u64, (ContactKey, String)>,
     next_soft: u64,
+    transfers: Transfers,
     timers: BTreeSet<(u64, Timer)>,
     review: Review,
     /// The portals that have a [`Timer::Delivery`], and when it is due.
@@ -114,6 +118,7 @@ impl Engine {
             requests: HashMap::new(),
             soft: HashMap::new(),
             next_soft: 0,
+            transfers: Transfers::default(),
             timers: BTreeSet::new(),
             review: Review::default(),
             watched: BTreeMap::new(),
@@ -136,6 +141,7 @@ impl Engine {
             Input::RoomRead { room, page } => self.on_room_read(&room, page)?,
             Input::Stream { stream, report } => self.on_report(stream, report)?,
             Input::Done { work, outcome } => self.on_done(work, outcome)?,
+            Input::Transferred { debt, outcome } => self.on_transferred(debt, outcome)?,
             Input::Answered { ask, answer } => self.on_answer(ask, answer)?,
             Input::Homeserver { presence, busy } => self.on_homeserver(presence, busy)?,
             Input::Tick => {}
@@ -149,6 +155,10 @@ impl Engine {
     /// writes wait for the next try.
     pub fn commit(&mut self) -> Result<Vec<Output>, StoreError> {
         self.pay()?;
+        // Each round gives up at least one file, so the rounds end.
+        while std::mem::take(&mut self.transfers.gave_up) {
+            self.pay()?;
+        }
         self.take_wants()?;
         self.write_sessions()?;
         self.bridge.store.commit()?;

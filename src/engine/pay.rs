@@ -9,6 +9,7 @@ use crate::{
     domain::{
         DebtId, LoginId, Output,
         effect::{Composed, ContactKey, Debt, Effect, Lane, MatrixEvent, Notice, Outgoing, Sender},
+        file::IncomingFile,
         output::{CreateRoom, MatrixCall, MatrixWork, RoomKind, WorkId},
     },
     store::{StoreError, portal::Source, session::Unconfirmed},
@@ -22,6 +23,8 @@ const DELAYED: i64 = 60_000;
 pub(super) enum Due {
     /// It is a request to the homeserver.
     Call(MatrixCall),
+    /// It is a file, to be brought over first.
+    File(IncomingFile),
     /// There is nothing left to do.
     Moot,
     /// Not yet; something else will wake the lane.
@@ -61,6 +64,12 @@ impl Engine {
             match self.due(&debt)? {
                 Due::NotYet => return Ok(()),
                 Due::Moot => self.settle(&debt)?,
+                Due::File(file) => {
+                    if !self.fetch_file(&debt, &file)? {
+                        return Ok(());
+                    }
+                    self.bridge.outbox.hand_out(lane, debt.id);
+                }
                 Due::Call(call) => {
                     // Only making a room cannot be repeated harmlessly: that it was tried must be known after a crash.
                     if matches!(debt.effect, Effect::CreateRoom | Effect::CreateSpace) && !debt.tried {
@@ -149,6 +158,7 @@ impl Engine {
                             None => Due::Moot,
                         }
                     }
+                    Effect::ShowFile(file) => Due::File(file.clone()),
                     Effect::SendAbout { .. } | Effect::RedactNamed { .. } | Effect::ReadUpTo { .. } => {
                         self.due_about(portal, room, debt)?
                     }
@@ -255,6 +265,12 @@ impl Engine {
                 Effect::SendMessage(outgoing) => self.message_stanza(login, lane, outgoing, &id)?,
                 Effect::SendComposed(composed) if composed.quotes.is_some() => {
                     self.ask_for_quotation(lane, &debt)?;
+                    break;
+                }
+                Effect::SendFile(file) => {
+                    if self.prepare_file(login, &debt, file)? {
+                        continue;
+                    }
                     break;
                 }
                 Effect::SendComposed(composed) => self.composed_stanza(login, lane, composed, &id)?,

@@ -89,6 +89,8 @@ pub(super) struct Live {
     /// Messages of contacts that want to be told when they are read, oldest first.
     pub markable: BTreeMap<BareJid, VecDeque<String>>,
     pub shown: Option<crate::translate::presence::Shown>,
+    /// Where the server takes files.
+    pub upload: super::files::Upload,
     /// Initial presence was sent on this stream, so what the server kept is on its way.
     pub hello: bool,
 }
@@ -211,6 +213,7 @@ impl Engine {
         live.histories.clear();
         live.own_typing.clear();
         live.hello = false;
+        live.upload = super::files::Upload::Unasked;
         let resumed = match (up.resumed, &mut live.session) {
             (Some(h), Some(session)) => {
                 session.stream = stream;

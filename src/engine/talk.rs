@@ -17,7 +17,7 @@ use crate::{
     translate::{
         attention,
         content::Content,
-        edit, encrypted, location, message,
+        edit, encrypted, file, location, message,
         message::{Form, Message, Untranslatable},
         reaction::{self, Reactions},
         receipt, reply, retraction, stable_id,
@@ -47,6 +47,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let ghost = Sender::Ghost(self.speaker(contact, own));
         match content {
+            Content::File { file, answers } => self.show_file(contact, own, file, answers, at, binds),
             Content::Message { message, answers: None } => self.show_message(contact, own, &message, at, binds),
             Content::Message { message, answers: Some(id) } => match self.name_of(contact, &id)? {
                 Some(name) => self.show_about(contact, ghost, &message, (name, Relation::Reply), at, binds),
@@ -156,7 +157,7 @@ impl Engine {
     }
 
     /// The name that a message with this id is bound under, whoever said it.
-    fn name_of(&self, contact: &ContactKey, id: &str) -> Result<Option<String>, StoreError> {
+    pub(super) fn name_of(&self, contact: &ContactKey, id: &str) -> Result<Option<String>, StoreError> {
         for name in
             [stable_id::named(id, false), stable_id::sent(id), stable_id::named(id, true), stable_id::archived(id)]
         {
@@ -234,8 +235,14 @@ impl Engine {
     /// The owner says something in the portal.
     pub(super) fn say_to(&mut self, portal: &ContactKey, event: &RoomEvent) -> Result<(), Untold> {
         if let Some((target, new)) = edit::from_matrix(&event.content) {
+            if let Some(media) = file::from_matrix(&event.kind, &new)? {
+                return self.say_file_edit(portal, event, media);
+            }
             let message = message::from_matrix(&new)?;
             return self.say_edit(portal, event, &target, &message);
+        }
+        if let Some(media) = file::from_matrix(&event.kind, &event.content)? {
+            return self.say_file(portal, event, media);
         }
         let message = message::from_matrix(&event.content)?;
         let mut composed = None;
@@ -247,7 +254,7 @@ impl Engine {
     }
 
     /// A message, in as many parts as it needs; the first of them is the answer, if it is one.
-    fn owe_message(
+    pub(super) fn owe_message(
         &mut self,
         portal: &ContactKey,
         event: &RoomEvent,
@@ -319,7 +326,12 @@ impl Engine {
     }
 
     /// An answer, still without its own text. What it answers is quoted for clients that do not know answers.
-    fn answer_to(&self, portal: &ContactKey, event: &RoomEvent, target: &OwnedEventId) -> Result<Composed, StoreError> {
+    pub(super) fn answer_to(
+        &self,
+        portal: &ContactKey,
+        event: &RoomEvent,
+        target: &OwnedEventId,
+    ) -> Result<Composed, StoreError> {
         let mut answer = Composed { quotes: Some(target.clone()), ..bare(event, String::new()) };
         let name = self.bridge.store.stanza_of(portal, target)?;
         if self.features_of(portal)?.has(Feature::Replies)
@@ -402,7 +414,7 @@ impl Engine {
     }
 
     /// A message in words alone.
-    fn owe_text(&mut self, portal: &ContactKey, event: &RoomEvent, body: String) -> Result<(), StoreError> {
+    pub(super) fn owe_text(&mut self, portal: &ContactKey, event: &RoomEvent, body: String) -> Result<(), StoreError> {
         let outgoing = Outgoing { body, event: event.id.clone(), written: event.at };
         let debt = self.bridge.owe(Lane::ToXmpp(portal.clone()), Effect::SendMessage(outgoing))?;
         let name = stable_id::sent(&self.bridge.wire_id(debt));
@@ -424,7 +436,7 @@ impl Engine {
         why: &Untold,
     ) -> Result<(), StoreError> {
         let what = match event.kind.as_str() {
-            "m.room.message" => "message was not sent",
+            "m.room.message" | "m.sticker" => "message was not sent",
             "m.reaction" => "reaction was not sent",
             _ => "message was not taken back",
         };

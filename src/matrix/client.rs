@@ -76,7 +76,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// Reads an answer of error; whatever it is, this gives something.
-    fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> Self {
+    pub(super) fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> Self {
         let json: Value = serde_json::from_slice(body).unwrap_or_default();
         let header = headers.get(RETRY_AFTER).and_then(|value| RetryAfter::try_from(value).ok());
         let retry_after = match header {
@@ -185,6 +185,8 @@ impl CallError {
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
+    /// For media: how long it takes depends on its size, so only connecting has a time here.
+    media: reqwest::Client,
     base: String,
     as_token: Secret,
     considering: SupportedVersions,
@@ -194,21 +196,34 @@ impl Client {
     /// `base` is the homeserver's address, such as `http://127.0.0.1:8008`; `as_token` the registration's. A rustls
     /// provider must have been installed in the process before.
     pub fn new(base: &str, as_token: Secret) -> Result<Self, CallError> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .timeout(WHOLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            // The token goes to the configured homeserver and nowhere else.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .user_agent(concat!("messenger-bridge/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| CallError::BadRequest(error.without_url().to_string()))?;
+        let builder = || {
+            reqwest::Client::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .pool_max_idle_per_host(IDLE_CONNECTIONS)
+                // The token goes to the configured homeserver and nowhere else.
+                .redirect(reqwest::redirect::Policy::none())
+                .no_proxy()
+                .user_agent(concat!("messenger-bridge/", env!("CARGO_PKG_VERSION")))
+        };
+        let wrong = |error: reqwest::Error| CallError::BadRequest(error.without_url().to_string());
+        let http = builder().read_timeout(READ_TIMEOUT).timeout(WHOLE_TIMEOUT).build().map_err(wrong)?;
+        let media = builder().build().map_err(wrong)?;
         // The paths are chosen here once: what the homeserver can do is tried, not read from its list of versions.
         let considering =
             SupportedVersions { versions: [MatrixVersion::V1_1, MatrixVersion::V1_7].into(), features: [].into() };
-        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), as_token, considering })
+        Ok(Self { http, media, base: base.trim_end_matches('/').to_owned(), as_token, considering })
+    }
+
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+
+    pub(super) fn token(&self) -> &Secret {
+        &self.as_token
+    }
+
+    pub(super) fn media(&self) -> &reqwest::Client {
+        &self.media
     }
 
     /// Sends a request as `user`, or as the bot.
@@ -223,12 +238,28 @@ impl Client {
         for<'a> R::Authentication: AuthScheme<Input<'a> = SendAccessToken<'a>>,
         for<'a> R::PathBuilder: PathBuilder<Input<'a> = Cow<'a, SupportedVersions>>,
     {
+        self.call_considering(name, user, request, &self.considering).await
+    }
+
+    /// The same on the paths of given versions.
+    pub(super) async fn call_considering<R>(
+        &self,
+        name: &'static str,
+        user: Option<&UserId>,
+        request: R,
+        considering: &SupportedVersions,
+    ) -> Result<R::IncomingResponse, CallError>
+    where
+        R: OutgoingRequest,
+        for<'a> R::Authentication: AuthScheme<Input<'a> = SendAccessToken<'a>>,
+        for<'a> R::PathBuilder: PathBuilder<Input<'a> = Cow<'a, SupportedVersions>>,
+    {
         let identity = user.map(AppserviceUserIdentity::new).unwrap_or_default();
         let request = request.try_into_http_request_with_identity::<Vec<u8>>(
             &self.base,
             SendAccessToken::Appservice(self.as_token.expose()),
             identity,
-            Cow::Borrowed(&self.considering),
+            Cow::Borrowed(considering),
         );
         self.carry(name, request.map_err(|error| CallError::BadRequest(error.to_string()))?).await
     }
@@ -279,7 +310,7 @@ impl Client {
 }
 
 /// What a person can use of a transport error: the innermost reason, without the URL.
-fn transport(error: &reqwest::Error) -> CallError {
+pub(super) fn transport(error: &reqwest::Error) -> CallError {
     if error.is_timeout() {
         return CallError::Timeout;
     }

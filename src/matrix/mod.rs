@@ -5,6 +5,7 @@ pub mod appservice;
 mod calls;
 pub mod client;
 pub mod counters;
+pub mod media;
 pub mod presence;
 pub mod presence_task;
 pub mod record;

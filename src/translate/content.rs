@@ -3,6 +3,7 @@
 
 use super::{
     attention, edit, encrypted,
+    file::{self, Shared},
     location::{self, Place},
     message,
     message::Message,
@@ -18,6 +19,13 @@ pub enum Content {
     Message {
         /// What.
         message: Message,
+        /// To what.
+        answers: Option<String>,
+    },
+    /// A file, perhaps in answer to the message with this id.
+    File {
+        /// Which.
+        file: Shared,
         /// To what.
         answers: Option<String>,
     },
@@ -68,7 +76,16 @@ impl Content {
             return Some(Self::Place(place));
         }
         let (replaces, answers) = (edit::from_xmpp(stanza), reply::from_xmpp(stanza));
-        let message = message::take(stanza, answers.is_some())?;
+        let message = message::take(stanza, answers.is_some());
+        if replaces.is_none()
+            && let Some(file) = file::from_xmpp(stanza, message.as_ref().map(|message| message.text.as_str()))
+        {
+            return Some(Self::File { file, answers });
+        }
+        let message = message?;
+        if file::is_encrypted_link(&message.text) {
+            return Some(Self::Encrypted { method: "OMEMO (a file, XEP-0454)".to_owned(), fallback: None });
+        }
         Some(match replaces {
             Some(id) => Self::Edit { id, message },
             None => Self::Message { message, answers },
@@ -79,6 +96,9 @@ impl Content {
     pub fn text(&self) -> String {
         match self {
             Self::Message { message, .. } => message.text.clone(),
+            Self::File { file, .. } => {
+                format!("\u{0}file {} {}", file.url, file.caption.as_deref().unwrap_or_default())
+            }
             Self::Edit { id, message } => format!("\u{0}edit {id} {}", message.text),
             Self::Retraction { id } => format!("\u{0}retraction {id}"),
             Self::Reactions(reactions) => format!("\u{0}reactions {reactions:?}"),
@@ -120,6 +140,9 @@ mod tests {
         assert_eq!(take("<attention xmlns='urn:xmpp:attention:0'/>"), Some(Content::Nudge));
         let reply = "<body>&gt; a\nb</body><reply xmlns='urn:xmpp:reply:0' id='m'/><fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'><body start='0' end='4'/></fallback>";
         assert_eq!(take(reply), Some(Content::Message { message: message("b"), answers: Some("m".to_owned()) }));
+        let oob = "<body>https://h/a.png</body><x xmlns='jabber:x:oob'><url>https://h/a.png</url></x>";
+        assert!(matches!(take(oob), Some(Content::File { .. })));
+        assert!(matches!(take("<body>aesgcm://h/a.png#00</body>"), Some(Content::Encrypted { .. })));
         assert_eq!(take("<active xmlns='http://jabber.org/protocol/chatstates'/>"), None);
     }
 

@@ -148,10 +148,6 @@ pub fn from_matrix(content: &RawValue) -> Result<Message, Untranslatable> {
         MessageType::Text(text) => (text.body, text.formatted, false),
         MessageType::Notice(notice) => (notice.body, notice.formatted, false),
         MessageType::Emote(emote) => (emote.body, emote.formatted, true),
-        MessageType::Image(_) => return Err(Untranslatable::Kind("a picture")),
-        MessageType::Video(_) => return Err(Untranslatable::Kind("a video")),
-        MessageType::Audio(_) => return Err(Untranslatable::Kind("a recording")),
-        MessageType::File(_) => return Err(Untranslatable::Kind("a file")),
         MessageType::Location(place) => (location::from_matrix(&place).unwrap_or(place.body), None, false),
         _ => return Err(Untranslatable::Kind("this kind of message")),
     };
@@ -319,7 +315,7 @@ mod tests {
         assert_eq!(from_matrix(&raw(&json!({"msgtype": "m.text"}))), Err(Untranslatable::Broken));
         assert_eq!(from_matrix(&raw(&json!({"msgtype": "m.text", "body": ""}))), Err(Untranslatable::Empty));
         let image = json!({"msgtype": "m.image", "body": "a.png", "url": "mxc://h/a"});
-        assert_eq!(from_matrix(&raw(&image)), Err(Untranslatable::Kind("a picture")));
+        assert_eq!(from_matrix(&raw(&image)), Err(Untranslatable::Kind("this kind of message")), "it is a file");
     }
 
     #[test]

@@ -14,6 +14,9 @@
 //! | [`retraction`] | `m.room.redaction` | XEP-0424 |
 //! | [`reaction`] | `m.reaction` | XEP-0444 |
 //! | [`receipt`] | `m.read` | XEP-0184, XEP-0333 |
+//! | [`file`](mod@file) | `m.image`, `m.video`, `m.audio`, `m.file`, `m.sticker`, captions (MSC2530) | XEP-0066, XEP-0447, XEP-0446; in: XEP-0385, XEP-0449, XEP-0454 |
+//! | [`file_name`] | `filename` | the names of files |
+//! | [`upload`] | | XEP-0363 |
 //! | [`attention`] | an action in the room, command `nudge` | XEP-0224 |
 //! | [`location`] | `m.location` | `geo:` URIs, XEP-0080 |
 //! | [`encrypted`] | a notice | XEP-0380 |
@@ -46,6 +49,8 @@ pub mod edit;
 pub mod encrypted;
 pub mod failure;
 pub mod fallback;
+pub mod file;
+pub mod file_name;
 pub mod history;
 pub mod html;
 pub mod layout;
@@ -68,5 +73,6 @@ pub mod status;
 pub mod styling;
 pub mod subscription;
 pub mod upgrade;
+pub mod upload;
 pub mod vcard;
 pub mod xhtml;

@@ -171,6 +171,16 @@ impl Bridge {
         }
     }
 
+    /// The most memory that was resident since this was last asked, in kB.
+    pub fn peak_memory(&self) -> i64 {
+        let process = self.process.lock().expect("no test panicked in here");
+        let folder = format!("/proc/{}", process.as_ref().expect("it runs").id());
+        let status = fs::read_to_string(format!("{folder}/status")).expect("read its status");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+        fs::write(format!("{folder}/clear_refs"), "5").expect("forget its peak");
+        peak.trim().trim_end_matches("kB").trim().parse().expect("a number")
+    }
+
     /// A new person on the homeserver.
     pub fn person(&self, stem: &str) -> Person {
         Person::login(&self.synapse.user(stem))

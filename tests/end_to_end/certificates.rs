@@ -49,10 +49,10 @@ impl Authority {
         self.folder.join("ca.crt")
     }
 
-    /// Writes a certificate for `domain` and what is below it into `folder`.
+    /// Writes a certificate for `domain`, what is below it, and `localhost` into `folder`.
     pub fn issue(&self, domain: &str, folder: &Path) -> Certificate {
         let extensions = format!(
-            "subjectAltName=DNS:{domain},DNS:*.{domain}\nextendedKeyUsage=serverAuth\nbasicConstraints=critical,CA:FALSE\n"
+            "subjectAltName=DNS:{domain},DNS:*.{domain},DNS:localhost\nextendedKeyUsage=serverAuth\nbasicConstraints=critical,CA:FALSE\n"
         );
         fs::write(folder.join("leaf.ext"), extensions).expect("write the extensions");
         openssl(

@@ -13,6 +13,7 @@ mod conversation;
 mod doors;
 mod durability;
 mod faults;
+mod files;
 mod formatting;
 mod ground;
 mod hostile;

@@ -1,6 +1,6 @@
 //! Stanzas that say they are someone else's, and what foreign text may become.
 
-use messenger_bridge::domain::output::MatrixCall;
+use messenger_bridge::domain::{file::Job, output::MatrixCall};
 use serde_json::json;
 
 use super::stage::{BOT, OWNER, Stage};
@@ -340,8 +340,8 @@ fn names_neither_hide_nor_pass_for_another() {
     assert_eq!(stage.last_word().lines().count(), 2, "one line each: {}", stage.last_word());
 }
 
-/// The engine has no way to ask for a fetch at all ([`messenger_bridge::domain::Output`] is closed); this shows what becomes of what
-/// asks for one.
+/// What a contact sends as a file is left to the shell that judges addresses (its tests: `wire::files`), and nothing else is
+/// ever fetched.
 #[test]
 fn addresses_that_contacts_write_are_not_fetched() {
     let mut stage = Stage::with(Stage::settings());
@@ -366,7 +366,9 @@ fn addresses_that_contacts_write_are_not_fetched() {
             "<message from='juliet@capulet.lit/b' type='chat'><body>{url}</body>{payload}</message>"
         ));
     }
-    assert_eq!(stage.bodies("juliet@capulet.lit"), [url; 4], "it is a text like any other");
+    assert!(stage.transfers.iter().all(|transfer| matches!(transfer.job, Job::Take { .. })));
+    assert_eq!(stage.transfers.len(), 2, "those that say they are files");
+    assert_eq!(stage.bodies("juliet@capulet.lit")[2..], [url; 2], "the others are texts like any other");
     assert!(!stage.calls.iter().any(|call| matches!(call, MatrixCall::Upload { .. } | MatrixCall::SetAvatar { .. })));
 }
 

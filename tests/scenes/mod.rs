@@ -6,6 +6,7 @@
 mod about;
 mod doors;
 mod failure;
+mod files;
 mod floods;
 mod forged;
 mod formatting;

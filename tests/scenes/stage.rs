@@ -15,6 +15,7 @@ use messenger_bridge::{
         BareJid, Input, LoginId, Now, Output, StreamId, Ticket, Timestamp,
         capability::{MESSENGER, XMPP},
         credentials::{Credentials, Secret, Tokens},
+        file::{Job, Stored, Transfer, TransferOutcome},
         input::{Answer, Cause, EphemeralEvent, Failure, Outcome, Receipt, RoomEvent, RoomPage},
         output::{Ask, Ephemeral, MatrixCall, RoomKind},
         stream::{ConnectOrder, Management, StreamEnd, StreamOrder, StreamReport, StreamUp},
@@ -60,6 +61,10 @@ pub struct Stage {
     /// What people said and did in rooms.
     pub people: Vec<RoomEvent>,
     pub ephemerals: Vec<Ephemeral>,
+    /// Every transfer, and how the next ones end; well where nothing is put here. `held`: none ends by itself.
+    pub transfers: Vec<Transfer>,
+    pub transferred: VecDeque<TransferOutcome>,
+    pub held: bool,
     /// Every stanza to the XMPP server, oldest first.
     pub sent: Vec<Element>,
     pub connects: Vec<ConnectOrder>,
@@ -134,6 +139,7 @@ impl Stage {
             presence_from_matrix: true,
             offline_as: OfflineAs::Away,
             permissions: vec![(PermissionKey::Server("h.test".to_owned()), Permission::User)],
+            max_file: 1_000_000,
             version: "9.9",
         }
     }
@@ -149,6 +155,9 @@ impl Stage {
             called: Vec::new(),
             people: Vec::new(),
             ephemerals: Vec::new(),
+            transfers: Vec::new(),
+            transferred: VecDeque::new(),
+            held: false,
             sent: Vec::new(),
             connects: Vec::new(),
             answered: Vec::new(),
@@ -334,6 +343,24 @@ impl Stage {
                 self.read.push(room.clone());
                 let page = self.pages.pop_front().unwrap_or_else(|| Ok(RoomPage::default()));
                 inputs.push_back(Input::RoomRead { room, page });
+            }
+            Output::Transfer(transfer) => {
+                let well = match &transfer.job {
+                    Job::Measure { .. } => TransferOutcome::Size(17),
+                    Job::Put { .. } => TransferOutcome::Uploaded,
+                    Job::Take { .. } => TransferOutcome::Stored(Stored {
+                        url: format!("mxc://h.test/{}", self.transfers.len()),
+                        mime: "image/png".to_owned(),
+                        size: 70,
+                        dimensions: Some((2, 1)),
+                    }),
+                };
+                let debt = transfer.debt;
+                self.transfers.push(transfer);
+                if !self.held {
+                    let outcome = self.transferred.pop_front().unwrap_or(well);
+                    inputs.push_back(Input::Transferred { debt, outcome });
+                }
             }
             Output::Now(ephemeral) => self.ephemerals.push(ephemeral),
             Output::Matrix(work) if self.away > 0 => {

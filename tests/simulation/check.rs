@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     homeserver::Room,
-    server::show_of,
+    server::{FILES, show_of},
     world::{World, wall},
 };
 
@@ -115,7 +115,10 @@ impl World {
         let mut theirs = Vec::new();
         let mut own = Vec::new();
         for said in rooms.iter().flat_map(|room| &room.said) {
-            let body = said.content["body"].as_str().unwrap_or_default().to_owned();
+            let body = said.content["body"].as_str().unwrap_or_default();
+            // A file is named after where it lay.
+            let is_file = said.content["msgtype"] == "m.file";
+            let body = if is_file { format!("{FILES}{body}") } else { body.to_owned() };
             if said.sender.localpart().ends_with(&format!("_{escaped}")) {
                 if let (Some(at), Some(when)) = (said.at, times.get(&body))
                     && at != wall(*when)

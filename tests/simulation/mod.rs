@@ -1,5 +1,5 @@
 //! A seeded world against a reference model: a homeserver that repeats transactions and lets them overtake each other, an XMPP server with and without
-//! archive and stream management, crashes, cuts, lost answers and failed commits. Every seed must end with each message
+//! archive and stream management, files on their way, crashes, cuts, lost answers and failed commits. Every seed must end with each message
 //! once and in order.
 //!
 //! `SIM_SEEDS=50000` tries more seeds than the usual, `SIM_SEED=17` plays one and tells its story, whose length
@@ -104,6 +104,19 @@ fn messages_are_shown_as_waiting_and_doubted_in_some_worlds() {
         doubted += usize::from(world.contacts().iter().any(|jid| world.doubts(jid) > 0));
     }
     assert!(pending > 5 && doubted > 5, "{pending} and {doubted} of 200 worlds");
+}
+
+#[test]
+fn files_are_carried_both_ways_fail_and_are_tried_again() {
+    let mut stories = String::new();
+    for seed in 0..40 {
+        let mut world = World::new(seed, Planted::None, true);
+        world.run().unwrap();
+        stories.push_str(&world.story());
+    }
+    for part in ["ends Uploaded", "ends Stored", "ends Size", "ends Failed"] {
+        assert!(stories.contains(part), "{part}");
+    }
 }
 
 #[test]

@@ -15,6 +15,9 @@ use super::{
 };
 
 pub const ACCOUNT: &str = "me@x.test";
+/// Where files lie; what follows is the name.
+pub const FILES: &str = "https://f.test/";
+const UPLOAD: &str = "upload.x.test";
 
 pub struct Session {
     pub id: String,
@@ -67,6 +70,12 @@ pub struct Server {
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// What stands beside the text of a message: that it is a file, where it is one.
+fn beside(body: &str) -> String {
+    let oob = || format!("<x xmlns='jabber:x:oob'><url>{}</url></x>", escape(body));
+    body.starts_with(FILES).then(oob).unwrap_or_default()
 }
 
 fn parse(xml: &str) -> Element {
@@ -235,8 +244,9 @@ impl Server {
         let jid = self.contacts[contact].jid.clone();
         let id = if self.config.messenger { String::new() } else { format!(" id='c{}'", self.number()) };
         let xml = format!(
-            "<message xmlns='jabber:client' from='{jid}/phone' to='{ACCOUNT}' type='chat'{id}><body>{}</body></message>",
-            escape(body)
+            "<message xmlns='jabber:client' from='{jid}/phone' to='{ACCOUNT}' type='chat'{id}><body>{}</body>{}</message>",
+            escape(body),
+            beside(body)
         );
         let mut message = parse(&xml);
         if let (Some(id), true) = (self.archived(false, &jid, &message, now), self.config.archive) {
@@ -257,9 +267,10 @@ impl Server {
     pub fn device_says(&mut self, contact: usize, body: &str, now: u64) {
         let jid = self.contacts[contact].jid.clone();
         let xml = format!(
-            "<message xmlns='jabber:client' from='{ACCOUNT}/desk' to='{jid}' type='chat' id='d{}'><body>{}</body></message>",
+            "<message xmlns='jabber:client' from='{ACCOUNT}/desk' to='{jid}' type='chat' id='d{}'><body>{}</body>{}</message>",
             self.number(),
-            escape(body)
+            escape(body),
+            beside(body)
         );
         let mut message = parse(&xml);
         let id = self.archived(true, &jid, &message, now);
@@ -361,7 +372,18 @@ impl Server {
                 if self.config.archive && iq.attr("to") == Some(ACCOUNT) {
                     features.push_str("<feature var='urn:xmpp:mam:2'/>");
                 }
+                if iq.attr("to") == Some(UPLOAD) {
+                    features.push_str("<feature var='urn:xmpp:http:upload:0'/>");
+                }
                 format!("{head}<query xmlns='http://jabber.org/protocol/disco#info'>{features}</query></iq>")
+            }
+            ("query", "http://jabber.org/protocol/disco#items") => format!(
+                "{head}<query xmlns='http://jabber.org/protocol/disco#items'><item jid='muc.x.test'/><item jid='{UPLOAD}'/></query></iq>"
+            ),
+            ("request", "urn:xmpp:http:upload:0") => {
+                let name = escape(payload.attr("filename").unwrap_or_default());
+                let slot = format!("<put url='{FILES}{name}'/><get url='{FILES}{name}'/>");
+                format!("{head}<slot xmlns='urn:xmpp:http:upload:0'>{slot}</slot></iq>")
             }
             ("query", "urn:xmpp:mam:2") => {
                 let fin = self.search(at, payload);

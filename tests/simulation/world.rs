@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, VecDeque};
 use messenger_bridge::{
     bridge::{Homeserver as Hosts, Network, OfflineAs, Permission, PermissionKey, Settings},
     domain::{
-        Input, Now, Output, StreamId, Ticket, Timestamp,
+        DebtId, Input, Now, Output, StreamId, Ticket, Timestamp,
         capability::{MESSENGER, XMPP},
         credentials::Secret,
+        file::{Job, Side, Stored, Transfer, TransferOutcome},
         input::{Answer, Cause, Failure, Outcome, RoomEvent, RoomPage},
         output::{Ask, Ephemeral, MatrixCall, MatrixWork, WorkId},
         stream::{ConnectOrder, StreamEnd, StreamOrder, StreamReport},
@@ -30,7 +31,7 @@ use super::{
     config::{Config, Planted},
     homeserver::Homeserver,
     random::Random,
-    server::{Contact, Server},
+    server::{Contact, FILES, Server},
 };
 
 pub const OWNER: &str = "@me:h";
@@ -64,6 +65,7 @@ enum Event {
     Boot,
     Call(u32, MatrixWork),
     Result(u32, WorkId, Outcome),
+    Transferred(u32, DebtId, TransferOutcome),
     Push,
     Pushed(String, Vec<RoomEvent>),
     PushTimeout(String),
@@ -117,6 +119,8 @@ pub struct World {
     pub shown: BTreeMap<OwnedUserId, String>,
     counters: Option<Vec<u8>>,
     /// The bot has said hello, so the person signs in.
+    /// How often a transfer of a debt has failed.
+    struck: BTreeMap<DebtId, u32>,
     welcomed: bool,
     trace: Option<VecDeque<String>>,
     lines: usize,
@@ -149,6 +153,7 @@ fn settings(config: Config, random: &mut Random) -> Settings {
         presence_from_matrix: true,
         offline_as: OfflineAs::Away,
         permissions: vec![(PermissionKey::Anyone, Permission::User)],
+        max_file: 1_000_000,
         version: "0",
     }
 }
@@ -192,6 +197,7 @@ impl World {
             contact_said: vec![Vec::new(); count],
             device_said: vec![Vec::new(); count],
             shown: BTreeMap::new(),
+            struck: BTreeMap::new(),
             counters: None,
             welcomed: false,
             trace: trace.then(VecDeque::new),
@@ -331,7 +337,7 @@ impl World {
     }
 
     fn contact_says(&mut self, contact: usize) {
-        let body = format!("c{contact} says {}", self.contact_said[contact].len());
+        let body = self.words('c', contact, self.contact_said[contact].len());
         self.log(|| format!("contact: {body}"));
         self.server.contact_says(contact, &body, self.now);
         self.contact_said[contact].push(body);
@@ -433,7 +439,7 @@ impl World {
             Event::Contact(contact) => self.contact_says(contact),
             Event::Device(contact) => {
                 if self.signed_in() {
-                    let body = format!("d{contact} says {}", self.device_said[contact].len());
+                    let body = self.words('d', contact, self.device_said[contact].len());
                     self.log(|| format!("device: {body}"));
                     self.server.device_says(contact, &body, self.now);
                     self.device_said[contact].push(body);
@@ -468,6 +474,7 @@ impl World {
                 self.soon(1, 150, Event::RoomRead(run, room, page));
             }
             Event::RoomRead(run, room, page) => self.input(run, Input::RoomRead { room, page }),
+            Event::Transferred(run, debt, outcome) => self.input(run, Input::Transferred { debt, outcome }),
             Event::Asked(run, ask, question) => self.asked(run, ask, &question),
         }
         self.carry();
@@ -546,9 +553,17 @@ impl World {
         if !self.hs.room(&room).is_some_and(|room| room.is(&user(OWNER), "join")) {
             return;
         }
-        let body = format!("m{contact} says {}", self.phone_said[contact].len());
+        let body = self.words('m', contact, self.phone_said[contact].len());
         self.log(|| format!("phone: {body}"));
-        let content = json!({ "msgtype": "m.text", "body": body });
+        let content = match body.strip_prefix(FILES) {
+            None => json!({ "msgtype": "m.text", "body": body }),
+            // What an event says of its size may be wrong, or nothing.
+            Some(name) => {
+                let said = self.random.between(4, 7);
+                let info = if said == 7 { json!({}) } else { json!({ "size": said }) };
+                json!({ "msgtype": "m.file", "body": name, "url": format!("mxc://h/{name}"), "info": info })
+            }
+        };
         self.hs.event(&room, &user(OWNER), "m.room.message", None, &content, (wall(self.now), None));
         self.phone_said[contact].push(body);
     }
@@ -572,4 +587,5 @@ impl World {
     }
 }
 
+mod files;
 mod process;

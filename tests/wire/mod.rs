@@ -1,4 +1,5 @@
 //! The shells against servers in this process, over real sockets.
+mod files;
 mod matrix;
 mod matrix_appservice;
 mod matrix_homeserver;

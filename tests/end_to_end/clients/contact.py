@@ -4,10 +4,12 @@ import asyncio
 import base64
 import datetime
 import hashlib
+import io
 import sys
 import warnings
 import xml.etree.ElementTree as ET
 
+import aiohttp
 import driver
 import slixmpp
 from slixmpp import JID
@@ -19,9 +21,9 @@ warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 CLIENT = "{jabber:client}"
 STATES = "{http://jabber.org/protocol/chatstates}"
-PLUGINS = ["xep_0030", "xep_0054", "xep_0059", "xep_0085", "xep_0092", "xep_0115", "xep_0172", "xep_0184", "xep_0198",
+PLUGINS = ["xep_0030", "xep_0054", "xep_0059", "xep_0066", "xep_0085", "xep_0092", "xep_0115", "xep_0172", "xep_0184", "xep_0198",
            "xep_0199", "xep_0203", "xep_0224", "xep_0280", "xep_0297", "xep_0308", "xep_0313", "xep_0333", "xep_0359",
-           "xep_0424", "xep_0428", "xep_0444", "xep_0461"]
+           "xep_0363", "xep_0424", "xep_0428", "xep_0444", "xep_0461"]
 # What a client of about 2010 knew.
 OLD_PLUGINS = ["xep_0030", "xep_0054", "xep_0059", "xep_0071", "xep_0085", "xep_0115", "xep_0199", "xep_0203"]
 
@@ -36,6 +38,7 @@ def describe_message(xml):
     state = next((child.tag[len(STATES):] for child in xml if child.tag.startswith(STATES)), None)
     delay = xml.find("{urn:xmpp:delay}delay")
     receipt = xml.find("{urn:xmpp:receipts}received")
+    oob = xml.find("{jabber:x:oob}x/{jabber:x:oob}url")
     error = xml.find(CLIENT + "error")
     condition = None
     if error is not None:
@@ -43,6 +46,7 @@ def describe_message(xml):
     return {
         "from": xml.get("from"), "to": xml.get("to"), "id": xml.get("id"), "type": xml.get("type"),
         "body": text_of(xml, "body"), "chat_state": state, "stamp": None if delay is None else delay.get("stamp"),
+        "oob": None if oob is None else oob.text,
         "receipt_for": None if receipt is None else receipt.get("id"), "error": condition,
         "xml": ET.tostring(xml, encoding="unicode"),
     }
@@ -193,6 +197,23 @@ class Slix:
 
     async def do_chat_state(self, to, state):
         return await self.do_send(to, extra=[f"<{state} xmlns='http://jabber.org/protocol/chatstates'/>"])
+
+    async def do_share(self, to, name, mime, content):
+        """Uploads a file and sends its address, as clients do: as the body and as XEP-0066's."""
+        data = driver.content_of(content)
+        upload = self.xmpp["xep_0363"].upload_file
+        url = await upload(name, size=len(data), content_type=mime, input_file=io.BytesIO(data))
+        message = self.xmpp.make_message(mto=JID(to), mbody=url, mtype="chat")
+        message["oob"]["url"] = url
+        message.send()
+        return {"id": message["id"], "url": url, **driver.describe(data, mime)}
+
+    async def do_fetch(self, url):
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            data = await answer.read()
+            if answer.status != 200:
+                raise RuntimeError(f"{answer.status} {data[:200]}")
+            return driver.describe(data, answer.content_type)
 
     async def do_raw(self, xml):
         self.xmpp.send_raw(xml)

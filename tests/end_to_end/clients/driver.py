@@ -5,13 +5,27 @@ Everything else that goes out is an event: `{"event": "message", ...}`.
 """
 
 import asyncio
+import base64
+import hashlib
 import json
+import random
 import sys
 import traceback
 
 
 def emit(event, **fields):
     print(json.dumps({"event": event, **fields}), flush=True)
+
+
+def content_of(content):
+    """The bytes of a file: `{"base64": ...}`, or `{"size": n}` for as many that look random and are always the same."""
+    if "base64" in content:
+        return base64.b64decode(content["base64"])
+    return random.Random(content["size"]).randbytes(content["size"])
+
+
+def describe(data, mime):
+    return {"sha1": hashlib.sha1(data).hexdigest(), "size": len(data), "mime": mime}
 
 
 async def _obey(client, command):

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+use crate::end_to_end::certificates::Authority;
 use crate::end_to_end::ground;
 use crate::end_to_end::process::Process;
 
@@ -51,6 +52,8 @@ impl Driver {
         let folder = ground::folder(name);
         let mut command = Command::new(ground::repository(".tools/venv/bin/python"));
         command.arg("-u").arg(ground::repository("tests/end_to_end/clients").join(script));
+        // Clients fetch files from servers whose certificates are by the tests' authority.
+        command.env("SSL_CERT_FILE", Authority::trusted().file());
         let (process, stdin, stdout) = Process::start_piped(name, command, &folder.join("errors.log"));
         let log = Arc::new(Log::default());
         let reader = Arc::clone(&log);

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import io
 import json
 import urllib.parse
 
@@ -228,7 +229,12 @@ class Person:
             data = await answer.read()
             if answer.status != 200:
                 raise RuntimeError(f"{answer.status} {data[:200]}")
-            return {"length": len(data), "sha1": hashlib.sha1(data).hexdigest(), "type": answer.content_type}
+            return {"length": len(data), "size": len(data), "sha1": hashlib.sha1(data).hexdigest(), "type": answer.content_type}
+
+    async def do_upload(self, name, mime, content):
+        data = driver.content_of(content)
+        answer, _ = await self.nio.upload(io.BytesIO(data), content_type=mime, filename=name, filesize=len(data))
+        return {"url": checked(answer).content_uri, **driver.describe(data, mime)}
 
 
 asyncio.run(driver.obey(Person()))

@@ -60,6 +60,11 @@ impl Ejabberd {
         Reach { domain: Self::DOMAIN, starttls: self.starttls.number(), direct_tls: self.direct_tls.number() }
     }
 
+    /// `host:port` of its upload service.
+    pub fn upload(&self) -> String {
+        format!("127.0.0.1:{}", self.http)
+    }
+
     /// A new account whose name begins with `stem`; its password is [`PASSWORD`].
     pub fn account(&self, stem: &str) -> Account {
         let localpart = unique(stem);
@@ -190,7 +195,7 @@ modules:
   mod_client_state: {{}}
   mod_disco: {{}}
   mod_http_api: {{}}
-  mod_http_upload: {{put_url: "http://127.0.0.1:{http}/upload", docroot: "{folder}/upload", max_size: 104857600}}
+  mod_http_upload: {{put_url: "http://127.0.0.1:{http}/upload", docroot: "{folder}/upload", max_size: 104857600, access: all}}
   mod_last: {{}}
   mod_mam: {{assume_mam_usage: true, default: always}}
   mod_offline: {{access_max_user_messages: max_user_offline_messages}}

@@ -58,6 +58,11 @@ impl Prosody {
         Reach { domain: Self::DOMAIN, starttls: self.starttls.number(), direct_tls: self.direct_tls.number() }
     }
 
+    /// `host:port` of its upload service.
+    pub fn upload(&self) -> String {
+        format!("localhost:{}", self.https)
+    }
+
     /// A new account whose name begins with `stem`; its password is [`PASSWORD`].
     pub fn account(&self, stem: &str) -> Account {
         let localpart = unique(stem);

@@ -149,6 +149,7 @@ impl World {
                 Output::Now(Ephemeral::Presence { ghost, state, .. }) => {
                     self.shown.insert(ghost, state.to_string());
                 }
+                Output::Transfer(transfer) => self.transfer(self.run, &transfer),
                 Output::Now(_) => {}
                 Output::Stream { stream, order } => self.order((self.run, stream), order),
             }

@@ -1,0 +1,171 @@
+//! Files on their way from one side to the other. Only what is said of them stands here and in the store; their bytes go
+//! from socket to socket.
+
+use ruma::OwnedEventId;
+use serde::{Deserialize, Serialize};
+
+use super::{DebtId, Timestamp, effect::Sender, input::Failure};
+
+/// How a file is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileKind {
+    /// To be seen at once.
+    Image,
+    /// To be played.
+    Video,
+    /// To be heard.
+    Audio,
+    /// To be kept.
+    File,
+    /// A picture that stands for words.
+    Sticker,
+}
+
+/// What is said of a file. Whatever the other side says is a claim until the bytes were seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileInfo {
+    /// How it is shown.
+    pub kind: FileKind,
+    /// Its name, cleaned: no path, no control characters.
+    pub name: String,
+    /// Its media type (RFC 6838), such as `image/png`.
+    pub mime: Option<String>,
+    /// Bytes.
+    pub size: Option<u64>,
+    /// Pixels across.
+    pub width: Option<u32>,
+    /// Pixels down.
+    pub height: Option<u32>,
+    /// Milliseconds.
+    pub duration: Option<u64>,
+}
+
+/// A file on its way to a contact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutgoingFile {
+    /// `mxc://` URI.
+    pub media: String,
+    /// What its event says of it.
+    pub info: FileInfo,
+    /// The size is that of the bytes, not only what the event says.
+    pub measured: bool,
+    /// Payloads that go beside it, as XML.
+    pub payloads: Vec<String>,
+    /// The event that it is of.
+    pub event: OwnedEventId,
+    /// When it was sent.
+    pub written: Timestamp,
+}
+
+/// A file on its way into a room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncomingFile {
+    /// Where it lies, `https` or `http`.
+    pub url: String,
+    /// What the sender's client says of it.
+    pub info: FileInfo,
+    /// What the sender says to it.
+    pub caption: Option<String>,
+    /// Who sent it.
+    pub sender: Sender,
+    /// The name of the stanza that it answers.
+    pub answers: Option<String>,
+    /// When, if not now.
+    pub at: Option<Timestamp>,
+    /// The names of its stanza.
+    pub binds: Vec<String>,
+}
+
+/// Where a file may be put (XEP-0363 section 4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Where it is put.
+    pub put: String,
+    /// Headers of that request: `Authorization`, `Cookie` and `Expires` alone, without line breaks.
+    pub headers: Vec<(String, String)>,
+    /// Where it can be had from then on.
+    pub get: String,
+}
+
+/// A transfer for a shell to make; comes back as [`super::Input::Transferred`]. Never more than one of a debt at a time.
+#[derive(Clone, Debug)]
+pub struct Transfer {
+    /// The debt that it helps to pay.
+    pub debt: DebtId,
+    /// The network of the login, in the configuration.
+    pub network: String,
+    /// The domain of the account: whose certificates count.
+    pub domain: String,
+    /// What to do.
+    pub job: Job,
+}
+
+/// What a transfer does.
+#[derive(Clone, Debug)]
+pub enum Job {
+    /// Finds out how large media of the homeserver is. Gives [`TransferOutcome::Size`].
+    Measure {
+        /// `mxc://` URI.
+        media: String,
+    },
+    /// Carries media of the homeserver to a slot. Gives [`TransferOutcome::Uploaded`], or the size where it is another.
+    Put {
+        /// `mxc://` URI.
+        media: String,
+        /// Bytes, as they were announced for the slot.
+        size: u64,
+        /// Media type.
+        mime: String,
+        /// Where to.
+        slot: Slot,
+    },
+    /// Carries a file from the web into the homeserver's media. Gives [`TransferOutcome::Stored`].
+    Take {
+        /// Where from.
+        url: String,
+        /// Name.
+        name: String,
+        /// Media type that the sender said, if any.
+        mime: Option<String>,
+    },
+}
+
+/// How a transfer went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransferOutcome {
+    /// It is in its slot.
+    Uploaded,
+    /// So many bytes it has.
+    Size(u64),
+    /// It is in the homeserver's media.
+    Stored(Stored),
+    /// It did not work.
+    Failed {
+        /// On which side.
+        at: Side,
+        /// Why; the sentence is the end of one that begins with the file.
+        failure: Failure,
+    },
+}
+
+/// A side of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The homeserver.
+    Matrix,
+    /// The web server that a contact's or the account's server named.
+    Web,
+}
+
+/// A file in the homeserver's media.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// `mxc://` URI.
+    pub url: String,
+    /// Media type by content, or by what a safe header says.
+    pub mime: String,
+    /// Bytes.
+    pub size: u64,
+    /// Pixels, of a picture.
+    pub dimensions: Option<(u32, u32)>,
+}
