@@ -143,7 +143,7 @@ impl Bridge {
     /// The same under strace, which writes what the process asks of the system into `trace` in its folder.
     pub fn launch_traced(&self) {
         let mut command = Command::new("strace");
-        command.args(["-f", "-y", "-yy", "-s", "120", "-o", "trace"]);
+        command.args(["-f", "-y", "-yy", "-s", "4096", "-o", "trace"]);
         command.args(["-e", "trace=fsync,fdatasync,read,recvfrom,write,writev,sendto,sendmsg"]);
         command.arg(env!("CARGO_BIN_EXE_messenger-bridge"));
         self.launch_as(command);

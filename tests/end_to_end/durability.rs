@@ -19,7 +19,8 @@ use super::servers::Prosody;
 /// What a line of the trace is to this test.
 #[derive(Debug, PartialEq, Eq)]
 enum Call {
-    /// A part of a transaction's request was read, on this descriptor.
+    /// A part of a transaction's request was read, on this descriptor. One without events, of which nothing is kept, and
+    /// one that is refused do not count.
     Pushed(String),
     /// An answer was written, on this descriptor.
     Answered(String),
@@ -63,6 +64,8 @@ fn read(trace: &str, xmpp: u16) -> Vec<Call> {
                 let bytes = text.rsplit("= ").next().and_then(|bytes| bytes.trim().parse::<usize>().ok()).unwrap_or(0);
                 if descriptor().contains(&stream) {
                     calls.extend((bytes >= LONG).then_some(Call::Heard));
+                } else if text.contains(r#"\"events\":[]"#) {
+                    forget(&mut calls, &mut open, &descriptor());
                 } else if text.contains("PUT /_matrix/app/v1/transactions/")
                     || open.contains(&descriptor()) && bytes > 0
                 {
@@ -75,6 +78,8 @@ fn read(trace: &str, xmpp: u16) -> Vec<Call> {
                 if text.contains("HTTP/1.1 200 OK") {
                     open.remove(&descriptor());
                     calls.push(Call::Answered(descriptor()));
+                } else if text.contains("HTTP/1.1 503 ") {
+                    forget(&mut calls, &mut open, &descriptor());
                 } else if text.contains("/send/m.room.message/") {
                     calls.push(Call::Sent);
                 }
@@ -83,6 +88,15 @@ fn read(trace: &str, xmpp: u16) -> Vec<Call> {
         }
     }
     calls
+}
+
+/// A transaction needs nothing on the disk: it has no events, or it was told to come again.
+fn forget(calls: &mut Vec<Call>, open: &mut HashSet<String>, descriptor: &str) {
+    if open.remove(descriptor)
+        && let Some(head) = calls.iter().rposition(|call| matches!(call, Call::Pushed(on) if on == descriptor))
+    {
+        calls.remove(head);
+    }
 }
 
 /// Messages each way.
@@ -159,6 +173,10 @@ fn the_reader_of_traces_reads_calls_that_were_interrupted() {
         "12 read(9<TCP:[127.0.0.1:3->127.0.0.1:5222]>, \"\\27\", 4096) = 1\n",
         "12 read(9<TCP:[127.0.0.1:3->127.0.0.1:5222]>,  <unfinished ...>\n",
         "12 <... read resumed>\"\\27\"..., 4096) = 2400\n",
+        "12 read(7<TCP:[127.0.0.1:1->127.0.0.1:9]>, \"PUT /_matrix/app/v1/transactions/6 HTTP\"..., 99) = 99\n",
+        "12 writev(7<TCP:[127.0.0.1:1->127.0.0.1:9]>, [{iov_base=\"HTTP/1.1 503 Service Unavailable\\r\\n\"...}]) = 9\n",
+        "12 read(7<TCP:[127.0.0.1:1->127.0.0.1:9]>, \"PUT /_matrix/app/v1/transactions/6 HTTP\"..., 99) = 99\n",
+        "12 read(7<TCP:[127.0.0.1:1->127.0.0.1:9]>, \"{\\\"events\\\":[],\\\"ephemeral\\\":[\"..., 99) = 40\n",
     );
     let socket = "7<TCP:[127.0.0.1:1->127.0.0.1:9]>".to_owned();
     let pushed = || Call::Pushed(socket.clone());
