@@ -1,6 +1,7 @@
 //! The real binary between a Synapse of its own and the XMPP servers of a test.
 
 use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
@@ -150,7 +151,7 @@ impl Bridge {
     /// The same under strace, which writes what the process asks of the system into `trace` in its folder.
     pub fn launch_traced(&self) {
         let mut command = Command::new("strace");
-        command.args(["-f", "-y", "-yy", "-s", "120", "-o", "trace"]);
+        command.args(["-f", "-y", "-yy", "-s", "4096", "-o", "trace"]);
         command.args(["-e", "trace=fsync,fdatasync,read,recvfrom,write,writev,sendto,sendmsg"]);
         command.arg(env!("CARGO_BIN_EXE_messenger-bridge"));
         self.launch_as(command);
@@ -194,6 +195,19 @@ impl Bridge {
     /// Where its files are.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// How long its log is, in bytes.
+    pub fn log_length(&self) -> u64 {
+        self.log().metadata().map_or(0, |meta| meta.len())
+    }
+
+    /// Whether its log holds this beyond so many bytes.
+    pub fn logged_since(&self, length: u64, text: &str) -> bool {
+        let mut log = fs::File::open(self.log()).expect("the bridge's log");
+        log.seek(SeekFrom::Start(length)).expect("the bridge's log");
+        let mut news = String::new();
+        log.read_to_string(&mut news).is_ok() && news.contains(text)
     }
 
     fn log(&self) -> PathBuf {

@@ -126,7 +126,8 @@ fn judge(heard: &[usize], last: usize) -> Vec<(Wrong, usize)> {
 
 impl Tally {
     /// Compares each way of each room.
-    pub fn take(load: &Load<'_>, strikes: Vec<Strike>) -> Self {
+    pub fn take(load: &Load<'_>, mut strikes: Vec<Strike>) -> Self {
+        outlast(&mut strikes);
         let mut findings = Vec::new();
         let mut total = [0, 0];
         for way in load.ways() {
@@ -189,9 +190,20 @@ impl Tally {
     }
 }
 
+/// A dead stream stays dead until something else ends it.
+fn outlast(strikes: &mut [Strike]) {
+    for place in 0..strikes.len() {
+        if strikes[place].fault == Fault::StreamDead {
+            let next = strikes[place + 1..].iter().find(|strike| strike.fault.breaks_streams());
+            strikes[place].ended = next.map_or(Duration::MAX, |next| next.began);
+        }
+    }
+}
+
+/// Of faults that are as near, one that breaks streams.
 fn near(strikes: &[Strike], at: Duration) -> Option<Fault> {
     let apart = |strike: &Strike| strike.began.saturating_sub(at).max(at.saturating_sub(strike.ended));
-    let nearest = strikes.iter().min_by_key(|strike| apart(strike))?;
+    let nearest = strikes.iter().min_by_key(|strike| (apart(strike), !strike.fault.breaks_streams()))?;
     (apart(nearest) <= NEAR).then_some(nearest.fault)
 }
 
@@ -211,4 +223,10 @@ fn a_message_is_put_down_to_the_nearest_fault() {
     let at = |seconds| near(&strikes, Duration::from_secs(seconds));
     assert_eq!((at(9), at(15), at(19)), (Some(Fault::StreamCut), Some(Fault::StreamCut), Some(Fault::BridgeKilled)));
     assert_eq!((at(40), at(60)), (Some(Fault::BridgeKilled), None));
+
+    let restarted = strike(Fault::BridgeRestarted, 90, 92);
+    let mut strikes = [strike(Fault::StreamDead, 50, 50), strike(Fault::ClockBack, 60, 65), restarted];
+    outlast(&mut strikes);
+    let at = |seconds| near(&strikes, Duration::from_secs(seconds));
+    assert_eq!((at(62), at(80), at(92)), (Some(Fault::StreamDead), Some(Fault::StreamDead), Some(restarted.fault)));
 }
