@@ -376,7 +376,11 @@ fn offline_and_archived_messages_come_once_at_their_own_times() {
     person.hears(&room.room, "after the restart");
     // What the person said through Matrix is in the archive too, and not said again by the account's own ghost.
     wanted.extend(["while it was down", "after the restart"]);
-    assert_eq!(person.heard(&room.room), wanted);
+    // What had not been confirmed yet when the bridge was killed, it says it is not sure of.
+    let heard: Vec<String> = person.heard(&room.room);
+    let heard: Vec<&str> =
+        heard.iter().map(String::as_str).filter(|body| !body.contains("may have been delivered twice")).collect();
+    assert_eq!(heard, wanted);
 }
 
 #[test]
