@@ -100,7 +100,7 @@ impl AppService {
         self.refusing.store(true, Ordering::Relaxed);
     }
 
-    /// A transaction was told to come again because of [`AppService::hold_transactions`]: unless it is asked to, the
+    /// A transaction was told to come again because of [`AppService::refuse_transactions`]: unless it is asked to, the
     /// homeserver may take minutes to try again.
     pub fn held_any(&self) -> bool {
         self.held.load(Ordering::Relaxed)
