@@ -246,9 +246,9 @@ fn on_the_messenger_service_nothing_is_lost_that_was_handed_over() {
     for finding in tally.ours() {
         // What was in the socket can be lost with it, and what was not confirmed can be sent twice: there is no archive of
         // everything and no stream management.
-        let broken = finding.fault.is_some_and(Fault::breaks_streams);
         let forgiven = match (finding.wrong, finding.way.toward) {
-            (Wrong::Lost, Toward::Matrix) | (Wrong::Doubled, Toward::Network) => broken,
+            (Wrong::Lost, Toward::Matrix) => finding.fault.is_some_and(Fault::breaks_streams),
+            (Wrong::Doubled, Toward::Network) => tally.breaks_after(finding.said),
             _ => false,
         };
         assert!(forgiven, "{finding:?}\n{table}");

@@ -144,6 +144,12 @@ impl Tally {
         Self { strikes, findings, said: total, lasted: load.began.elapsed() }
     }
 
+    /// Did a connection break soon after this moment? What was sent and not confirmed then is sent again; that the confirmation
+    /// took so long may be another fault's doing, as when the disk is full.
+    pub fn breaks_after(&self, said: Duration) -> bool {
+        breaks_after(&self.strikes, said)
+    }
+
     /// Whatever is wrong and not the network's own doing.
     pub fn ours(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| !finding.by_server)
@@ -207,6 +213,11 @@ fn near(strikes: &[Strike], at: Duration) -> Option<Fault> {
     (apart(nearest) <= NEAR).then_some(nearest.fault)
 }
 
+fn breaks_after(strikes: &[Strike], said: Duration) -> bool {
+    let soon = |strike: &&Strike| strike.ended >= said && strike.began <= said + NEAR;
+    strikes.iter().filter(soon).any(|strike| strike.fault.breaks_streams())
+}
+
 #[test]
 fn what_is_wrong_is_seen() {
     assert_eq!(judge(&[1, 2, 3], 3), []);
@@ -223,6 +234,10 @@ fn a_message_is_put_down_to_the_nearest_fault() {
     let at = |seconds| near(&strikes, Duration::from_secs(seconds));
     assert_eq!((at(9), at(15), at(19)), (Some(Fault::StreamCut), Some(Fault::StreamCut), Some(Fault::BridgeKilled)));
     assert_eq!((at(40), at(60)), (Some(Fault::BridgeKilled), None));
+
+    let breaks = |seconds| breaks_after(&strikes, Duration::from_secs(seconds));
+    assert!(breaks(9) && breaks(15) && breaks(22) && !breaks(23), "a break before it was said doubles nothing");
+    assert!(!breaks_after(&[strike(Fault::ClockBack, 10, 12)], Duration::from_secs(9)));
 
     let restarted = strike(Fault::BridgeRestarted, 90, 92);
     let mut strikes = [strike(Fault::StreamDead, 50, 50), strike(Fault::ClockBack, 60, 65), restarted];
