@@ -58,6 +58,13 @@ impl Engine {
         }
     }
 
+    /// Was it said in a room that is unknown, and is no command?
+    pub(super) fn is_nobodys(&self, event: &RoomEvent) -> Result<bool, StoreError> {
+        Ok(event.state_key.is_none()
+            && self.bridge.store.room(&event.room)?.is_none()
+            && text_of(&event.content).is_none_or(|text| bot::after_prefix(&text).is_none()))
+    }
+
     /// Our own events come back: their mark names the debt that they pay.
     pub(super) fn on_own_event(&mut self, event: &RoomEvent) -> Result<(), StoreError> {
         if event.kind == "m.bridge" && event.sender == self.bridge.homeserver.bot {

@@ -303,6 +303,10 @@ impl Engine {
 
     /// Takes in an event of somebody else, whichever way it came. `false`: it was handled before.
     fn take_event(&mut self, event: &RoomEvent) -> Result<bool, StoreError> {
+        if self.is_nobodys(event)? {
+            // It may have been said in a portal's room that was made and is not known yet: not handled, it is found there later.
+            return Ok(true);
+        }
         let new = self.bridge.store.note_event(&event.id)?;
         if new {
             self.on_event(event)?;

@@ -3,11 +3,12 @@
 use messenger_bridge::domain::{
     Input, Ticket, Timestamp,
     input::{Cause, Failure, RoomEvent, RoomPage},
+    output::{MatrixCall, RoomKind},
 };
 use ruma::{EventId, UserId};
 use serde_json::json;
 
-use super::stage::{OWNER, Stage};
+use super::stage::{OWNER, Stage, room_for};
 
 const JULIET: &str = "<item jid='juliet@capulet.lit' subscription='both'/>";
 /// After so long a transaction is believed.
@@ -148,6 +149,29 @@ fn a_room_that_could_not_be_read_after_a_start_is_read_again() {
     let cause = Cause { code: "connection".to_owned(), sentence: "It broke.".to_owned() };
     stage.pages.push_back(Err(Failure::Transient { cause, retry_after: None }));
     let event = said(&stage, 1);
+    stage.pages.push_back(Ok(page(vec![event], None)));
+    stage.pass(BELIEVED);
+    assert_eq!(sent(&stage), ["1"]);
+}
+
+#[test]
+fn what_is_said_in_a_new_room_before_it_is_known_is_found_there() {
+    let mut settings = Stage::settings();
+    settings.rooms_for_contacts = false;
+    let mut stage = Stage::with(settings);
+    stage.sign_in(JULIET);
+    let made = |call: &MatrixCall| match call {
+        MatrixCall::CreateRoom(room) if room.kind == RoomKind::Direct => room.invite.last().cloned(),
+        _ => None,
+    };
+    stage.unanswered = Some(|call| matches!(call, MatrixCall::CreateRoom(_)));
+    stage.phone_sends("juliet@capulet.lit/b", "are you there?");
+    let room = room_for(stage.calls.iter().find_map(made).unwrap().as_str());
+    stage.matrix(&room, OWNER, "m.room.message", None, &json!({ "msgtype": "m.text", "body": "1" }));
+    assert_eq!(sent(&stage), Vec::<String>::new());
+    let event = stage.people.last().unwrap().clone();
+    stage.unanswered = None;
+    stage.crash();
     stage.pages.push_back(Ok(page(vec![event], None)));
     stage.pass(BELIEVED);
     assert_eq!(sent(&stage), ["1"]);

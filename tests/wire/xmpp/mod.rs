@@ -43,7 +43,7 @@ use tokio_rustls::{
 
 /// The domain of every scripted server.
 const DOMAIN: &str = "capulet.lit";
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// What a server offers to a client that has signed in.
 const BIND: &str = "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>";
 const SM: &str = "<sm xmlns='urn:xmpp:sm:3'/>";
