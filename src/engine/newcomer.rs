@@ -221,19 +221,7 @@ impl Engine {
                 self.bridge.ignore("held message that cannot be read again");
                 continue;
             };
-            self.arrive(
-                &contact.login,
-                &account,
-                &Arrival {
-                    stanza: &stanza,
-                    source: held.source,
-                    at: held.at,
-                    archive_id: held.archive_id,
-                    waited: true,
-                    bound: held.bound,
-                    copy: false,
-                },
-            )?;
+            self.arrive(&contact.login, &account, &Arrival::held(&stanza, held))?;
         }
         Ok(())
     }

@@ -47,6 +47,12 @@ impl<'a> Arrival<'a> {
         Self { stanza, source: Source::Live, at, archive_id: None, waited: false, bound: None, copy: false }
     }
 
+    /// One that was held and whose turn has come.
+    pub(super) fn held(stanza: &'a Element, held: Held) -> Self {
+        let Held { source, at, archive_id, bound, .. } = held;
+        Self { stanza, source, at, archive_id, waited: true, bound, copy: false }
+    }
+
     pub(super) fn archived(result: &'a Archived) -> Self {
         let archive_id = Some(result.id.clone());
         Self {
@@ -284,19 +290,7 @@ impl Engine {
                 live.held.0 = live.held.0.saturating_sub(1);
                 live.held.1 = live.held.1.saturating_sub(held.stanza.len());
             }
-            self.arrive(
-                login,
-                &account,
-                &Arrival {
-                    stanza: &element,
-                    source: held.source,
-                    at: held.at,
-                    archive_id: held.archive_id,
-                    waited: true,
-                    bound: held.bound,
-                    copy: false,
-                },
-            )?;
+            self.arrive(login, &account, &Arrival::held(&element, held))?;
         }
         Ok(())
     }
