@@ -3,7 +3,10 @@
 
 use minidom::Element;
 
-use super::{Engine, xmpp::Arrival};
+use super::{
+    Engine,
+    xmpp::{Arrival, Waiting},
+};
 use crate::{
     bridge::{ghost::contact_of, question::Question},
     domain::{
@@ -134,17 +137,8 @@ impl Engine {
     /// known one answers for one of the archive's, so that two equal messages stay two.
     pub(super) fn on_recent(&mut self, contact: &ContactKey, recent: Vec<Recent>) -> Result<(), StoreError> {
         self.history_done(contact)?;
-        if let Some(first) = recent.first() {
-            // What was kept from before the archive's last messages, and is none of them, comes before them.
-            let first = first.at;
-            let among = |text: &str, at: Timestamp| {
-                recent.iter().any(|item| item.message.text == text && item.at.since(at).abs() <= SAME)
-            };
-            self.release_held_of(&contact.login, |held, with, text| {
-                with == &contact.contact && held.at < first && !among(text, held.at)
-            })?;
-        }
         let mut known = self.bridge.store.portal(contact)?.map(|portal| portal.recent).unwrap_or_default();
+        let among = self.release_earlier(contact, &recent)?;
         let mut told = vec![false; recent.len()];
         // First what was known at the time that the archive gives, then what a slow connection brought, or took, late.
         for late in [false, true] {
@@ -171,7 +165,33 @@ impl Engine {
             }
         }
         self.bridge.store.erase_recovered(contact);
+        self.let_go(&contact.login, among)?;
         self.release_held(&contact.login)
+    }
+
+    /// What is held with the contact and is none of the archive's last messages was said before them, and goes first: a stream
+    /// keeps its order, so the archive had all that came before its answer. Gives back what is among them, with the archive's
+    /// times, for a slow connection brings things late.
+    fn release_earlier(&mut self, contact: &ContactKey, recent: &[Recent]) -> Result<Vec<Waiting>, StoreError> {
+        let mut earlier = self.waiting(&contact.login)?;
+        earlier.retain(|waiting| waiting.with.as_ref() == Some(&contact.contact));
+        if recent.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut lines: Vec<&Recent> = recent.iter().collect();
+        let mut among = Vec::new();
+        for place in (0..earlier.len()).rev() {
+            let waiting = &earlier[place];
+            let same = |line: &&Recent| line.own == waiting.own && line.message.text == waiting.text;
+            if let Some(line) = lines.iter().rposition(same) {
+                let mut waiting = earlier.remove(place);
+                waiting.held.at = lines.remove(line).at;
+                among.push(waiting);
+            }
+        }
+        among.reverse();
+        self.let_go(&contact.login, earlier)?;
+        Ok(among)
     }
 
     /// Is this message, kept by the server or held by us, one that the archive has given already? Each archived one answers once.

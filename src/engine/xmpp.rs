@@ -67,6 +67,18 @@ impl<'a> Arrival<'a> {
     }
 }
 
+/// A message that is held, read again.
+pub(super) struct Waiting {
+    number: u64,
+    pub held: Held,
+    element: Element,
+    /// The account said it.
+    pub own: bool,
+    /// With whom it was said.
+    pub with: Option<BareJid>,
+    pub text: String,
+}
+
 /// What is known of a message beside the stanza, once its turn has come.
 struct Known {
     source: Source,
@@ -252,26 +264,24 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets go of what was held for history that is in now: what the server had kept first, by its stamps, then the rest as
-    /// it came.
+    /// Lets go of what was held for history that is in now. What must still wait is held anew, in the same order.
     pub(super) fn release_held(&mut self, login: &LoginId) -> Result<(), StoreError> {
-        self.release_held_of(login, |_, _, _| true)
+        let waiting = self.waiting(login)?;
+        self.let_go(login, waiting)
     }
 
-    /// The same for those that fit, by what is held, with whom it was said, and its text.
-    pub(super) fn release_held_of(
-        &mut self,
-        login: &LoginId,
-        fits: impl Fn(&Held, &BareJid, &str) -> bool,
-    ) -> Result<(), StoreError> {
-        let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
-        let Some(account) = live.account.clone().filter(|_| live.held.0 > 0) else { return Ok(()) };
+    /// What is held, in the order in which it was said: of each session what the server had kept first, by its stamps, then the
+    /// rest as it came.
+    pub(super) fn waiting(&mut self, login: &LoginId) -> Result<Vec<Waiting>, StoreError> {
+        let Some(live) = self.lives.get(login) else { return Ok(Vec::new()) };
+        let Some(account) = live.account.clone().filter(|_| live.held.0 > 0) else { return Ok(Vec::new()) };
         let mut held = self.bridge.store.held(login)?;
         held.sort_by_key(|(number, held)| match held.source {
             Source::Archive => (None, 0, 0, *number),
             Source::Offline => (held.bound, 1, held.at.0, *number),
             Source::Live | Source::Matrix => (held.bound, 2, 0, *number),
         });
+        let mut waiting = Vec::with_capacity(held.len());
         for (number, held) in held {
             let Ok(element) = held.stanza.parse::<Element>() else {
                 self.bridge.store.release(login, number);
@@ -280,11 +290,17 @@ impl Engine {
             };
             let mut stanza = Stanza::read(&element);
             let text = message::from_xmpp(&mut stanza).map(|message| message.text).unwrap_or_default();
-            let from = stanza.from.as_ref().filter(|from| from.bare != account);
-            if !from.or(stanza.to.as_ref()).is_some_and(|with| fits(&held, &with.bare, &text)) {
-                continue;
-            }
-            // What must still wait is held anew, behind the rest, in the same order.
+            let own = stanza.from.as_ref().is_some_and(|from| from.bare == account);
+            let with = if own { stanza.to } else { stanza.from }.map(|other| other.bare);
+            waiting.push(Waiting { number, held, element, own, with, text });
+        }
+        Ok(waiting)
+    }
+
+    /// Lets go of messages that are held.
+    pub(super) fn let_go(&mut self, login: &LoginId, messages: Vec<Waiting>) -> Result<(), StoreError> {
+        let Some(account) = self.lives.get(login).and_then(|live| live.account.clone()) else { return Ok(()) };
+        for Waiting { number, held, element, .. } in messages {
             self.bridge.store.release(login, number);
             if let Some(live) = self.lives.get_mut(login) {
                 live.held.0 = live.held.0.saturating_sub(1);

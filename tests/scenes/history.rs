@@ -163,6 +163,30 @@ fn what_came_or_went_late_is_known_when_the_archive_has_it_at_its_own_time() {
     assert_eq!(stage.bodies(jid).len(), 3, "asked again, the archive shows nothing twice");
 }
 
+/// What comes live while the archive is asked waits for its answer. Of what came late by a slow connection, what the archive no
+/// longer has among its last messages was said before them, and what it has is known, whatever time it was read at.
+#[test]
+fn what_waited_for_the_archive_comes_before_what_it_is_not_among() {
+    let jid = "juliet@messenger.live.com";
+    let mut stage = Stage::messenger(&format!("<item jid='{jid}' subscription='both'/>"));
+    let stamp = stage.now.wall.to_xmpp();
+    let said = |body: &str| format!("<message from='{jid}' type='chat'><body>{body}</body></message>");
+    stage.offline = vec![said("first"), said("second"), said("third"), said("second")];
+    stage.answers.insert(
+        "urn:xmpp:archive",
+        format!(
+            "<chat xmlns='urn:xmpp:archive' with='{jid}' start='{stamp}'><from secs='0'><body>third</body></from><from \
+             secs='1'><body>second</body></from><from secs='0'><body>lost with the connection</body></from></chat>"
+        ),
+    );
+    stage.pass(30_000);
+    stage.cut(false);
+    assert_eq!(stage.bodies(jid), ["first", "second", "third", "second", "lost with the connection"]);
+    stage.offline.clear();
+    stage.cut(false);
+    assert_eq!(stage.bodies(jid).len(), 5, "asked again, the archive shows nothing twice");
+}
+
 /// The clock is stepped an hour and back while people talk: the archive's times, which are right, are still known.
 #[test]
 fn a_step_of_the_clock_shows_nothing_twice() {

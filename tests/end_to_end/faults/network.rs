@@ -1,6 +1,7 @@
 //! The other side of the bridge: contacts on Prosody, or on the loopback Messenger service.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use super::load::{Toward, Way};
 use crate::end_to_end::clients::Contact;
@@ -48,12 +49,15 @@ impl Network for OnProsody {
     }
 }
 
+/// A text, and when it was heard.
+type Heard = (Instant, String);
+
 /// Scripted contacts of the Messenger service.
 pub struct OnMessenger {
     pub service: Service,
     pub account: messenger_service::Account,
     pub contacts: Vec<messenger_service::Account>,
-    heard: Vec<Arc<Mutex<Vec<String>>>>,
+    heard: Vec<Arc<Mutex<Vec<Heard>>>>,
 }
 
 impl OnMessenger {
@@ -70,7 +74,7 @@ impl OnMessenger {
             tokio::spawn(async move {
                 while let Ok(event) = inbox.next().await {
                     if let Event::Message { text, .. } = event {
-                        told.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+                        told.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), text));
                     }
                 }
             });
@@ -78,6 +82,12 @@ impl OnMessenger {
         };
         let heard = contacts.iter().map(listen).collect();
         Self { service, account, contacts, heard }
+    }
+
+    /// When a contact heard a text, each time that it did.
+    pub fn heard_at(&self, contact: usize, text: &str) -> Vec<Instant> {
+        let heard = self.heard[contact].lock().unwrap_or_else(PoisonError::into_inner);
+        heard.iter().filter(|(_, heard)| heard == text).map(|(at, _)| *at).collect()
     }
 }
 
@@ -87,7 +97,8 @@ impl Network for OnMessenger {
     }
 
     fn heard(&self, contact: usize, _at_last: bool) -> Vec<String> {
-        self.heard[contact].lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let heard = self.heard[contact].lock().unwrap_or_else(PoisonError::into_inner);
+        heard.iter().map(|(_, text)| text.clone()).collect()
     }
 
     fn lost_itself(&self, _way: Way, _text: &str) -> bool {

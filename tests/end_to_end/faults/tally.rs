@@ -35,7 +35,7 @@ pub enum Wrong {
 }
 
 /// A message that did not arrive once and in order.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Finding {
     pub wrong: Wrong,
     pub way: Way,
@@ -46,6 +46,8 @@ pub struct Finding {
     pub fault: Option<Fault>,
     /// The network's own server lost it.
     pub by_server: bool,
+    /// What was heard around it, in order.
+    pub among: Vec<usize>,
 }
 
 /// The outcome of a run.
@@ -133,21 +135,28 @@ impl Tally {
         for way in load.ways() {
             let said = load.said(way);
             total[usize::from(way.toward == Toward::Network)] += said.len();
-            let mut wrong = judge(&load.heard(way, true), said.len());
+            let heard = load.heard(way, true);
+            let mut wrong = judge(&heard, said.len());
             wrong.extend(load.echoed(way).into_iter().map(|number| (Wrong::Echoed, number)));
             for (wrong, number) in wrong {
                 let at = said[number - 1];
                 let by_server = wrong == Wrong::Lost && load.network.lost_itself(way, &way.text(number));
-                findings.push(Finding { wrong, way, number, said: at, fault: near(&strikes, at), by_server });
+                let (fault, among) = (near(&strikes, at), among(&heard, number));
+                findings.push(Finding { wrong, way, number, said: at, fault, by_server, among });
             }
         }
         Self { strikes, findings, said: total, lasted: load.began.elapsed() }
     }
 
-    /// Did a connection break soon after this moment? What was sent and not confirmed then is sent again; that the confirmation
-    /// took so long may be another fault's doing, as when the disk is full.
+    /// Did a connection break between these moments? What was sent before and not confirmed then is sent again.
+    pub fn breaks_between(&self, from: Duration, to: Duration) -> bool {
+        breaks_between(&self.strikes, from, to)
+    }
+
+    /// Did a connection break soon after this moment? What was said then may have been in it, unread: a full disk stops the
+    /// reading.
     pub fn breaks_after(&self, said: Duration) -> bool {
-        breaks_after(&self.strikes, said)
+        self.breaks_between(said, said + NEAR)
     }
 
     /// Whatever is wrong and not the network's own doing.
@@ -187,13 +196,28 @@ impl Tally {
             let _ = writeln!(text, "{by_server} more were lost inside the network's own server when it was killed");
         }
         for finding in self.ours().take(SHOWN) {
-            let Finding { wrong, way, number, said, fault, .. } = finding;
+            let Finding { wrong, way, number, said, fault, among, .. } = finding;
             let fault = fault.map_or_else(|| "no fault near".to_owned(), |fault| fault.to_string());
             let said = said.as_secs_f64();
-            let _ = writeln!(text, "  {wrong:?}: \"{}\", said after {said:.1} s ({fault})", way.text(*number));
+            let _ = writeln!(
+                text,
+                "  {wrong:?}: \"{}\", said after {said:.1} s ({fault}), heard among {among:?}",
+                way.text(*number)
+            );
         }
         text
     }
+}
+
+/// What was heard before and after a number, each time that it was heard, and between what it was missed.
+fn among(heard: &[usize], number: usize) -> Vec<usize> {
+    let near = |at: usize| at.saturating_sub(6)..(at + 7).min(heard.len());
+    let mut places: Vec<usize> = (0..heard.len()).filter(|place| heard[*place] == number).flat_map(near).collect();
+    if places.is_empty() {
+        places.extend(heard.iter().position(|other| *other > number).into_iter().flat_map(near));
+    }
+    places.dedup();
+    places.into_iter().map(|place| heard[place]).collect()
 }
 
 /// A dead stream stays dead until something else ends it.
@@ -213,9 +237,9 @@ fn near(strikes: &[Strike], at: Duration) -> Option<Fault> {
     (apart(nearest) <= NEAR).then_some(nearest.fault)
 }
 
-fn breaks_after(strikes: &[Strike], said: Duration) -> bool {
-    let soon = |strike: &&Strike| strike.ended >= said && strike.began <= said + NEAR;
-    strikes.iter().filter(soon).any(|strike| strike.fault.breaks_streams())
+fn breaks_between(strikes: &[Strike], from: Duration, to: Duration) -> bool {
+    let between = |strike: &&Strike| strike.ended >= from && strike.began <= to;
+    strikes.iter().filter(between).any(|strike| strike.fault.breaks_streams())
 }
 
 #[test]
@@ -235,9 +259,10 @@ fn a_message_is_put_down_to_the_nearest_fault() {
     assert_eq!((at(9), at(15), at(19)), (Some(Fault::StreamCut), Some(Fault::StreamCut), Some(Fault::BridgeKilled)));
     assert_eq!((at(40), at(60)), (Some(Fault::BridgeKilled), None));
 
-    let breaks = |seconds| breaks_after(&strikes, Duration::from_secs(seconds));
-    assert!(breaks(9) && breaks(15) && breaks(22) && !breaks(23), "a break before it was said doubles nothing");
-    assert!(!breaks_after(&[strike(Fault::ClockBack, 10, 12)], Duration::from_secs(9)));
+    let breaks = |from, to| breaks_between(&strikes, Duration::from_secs(from), Duration::from_secs(to));
+    assert!(breaks(9, 10) && breaks(11, 11) && breaks(0, 40) && !breaks(13, 19) && !breaks(23, 40));
+    let clock = [strike(Fault::ClockBack, 10, 12)];
+    assert!(!breaks_between(&clock, Duration::ZERO, Duration::from_mins(1)));
 
     let restarted = strike(Fault::BridgeRestarted, 90, 92);
     let mut strikes = [strike(Fault::StreamDead, 50, 50), strike(Fault::ClockBack, 60, 65), restarted];
