@@ -483,7 +483,9 @@ impl World {
     /// What the server said goes on its way; new events are pushed; the owner follows invitations.
     fn carry(&mut self) {
         for (conn, report) in std::mem::take(&mut self.server.out) {
-            let late = self.now + self.random.between(1, 200);
+            // Now and then a connection is frozen for a while, and all that was said meanwhile comes at once.
+            let late = self.now
+                + if self.strikes(1) { self.random.between(1_000, 15_000) } else { self.random.between(1, 200) };
             if let Some((_, last)) = self.conns.get_mut(&conn) {
                 *last = late.max(*last);
                 let at = *last;
