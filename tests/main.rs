@@ -1,5 +1,6 @@
 //! Every test that is not beside the code it tests, in one binary.
 mod end_to_end;
+mod features;
 mod fuzz;
 mod layers;
 mod messenger_service;
