@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod cli;
+pub mod describe;
 pub mod driver;
 pub mod exit;
 pub mod files;
