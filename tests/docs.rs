@@ -89,6 +89,16 @@ fn links_lead_somewhere() {
 }
 
 #[test]
+fn every_page_is_in_the_book() {
+    let pages = pages();
+    let summary = &pages[&root().join("docs/SUMMARY.md")];
+    for path in pages.keys().filter(|path| path.parent().is_some_and(|folder| folder.ends_with("docs"))) {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        assert!(name == "SUMMARY.md" || summary.contains(&format!("]({name})")), "{name} is not in docs/SUMMARY.md");
+    }
+}
+
+#[test]
 fn every_command_of_the_bot_is_on_the_page_for_people_and_nothing_else() {
     let users = fs::read_to_string(root().join("docs/users.md")).expect("the page for people");
     let table = users.split("\n## ").find(|part| part.starts_with("Commands")).expect("the commands");
