@@ -8,6 +8,7 @@ mod archive;
 mod command;
 mod delivery;
 mod done;
+mod fetch;
 mod files;
 mod iq;
 mod logins;

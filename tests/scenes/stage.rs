@@ -348,11 +348,12 @@ impl Stage {
                 let well = match &transfer.job {
                     Job::Measure { .. } => TransferOutcome::Size(17),
                     Job::Put { .. } => TransferOutcome::Uploaded,
-                    Job::Take { .. } => TransferOutcome::Stored(Stored {
+                    Job::Take { .. } | Job::Keep { .. } => TransferOutcome::Stored(Stored {
                         url: format!("mxc://h.test/{}", self.transfers.len()),
                         mime: "image/png".to_owned(),
                         size: 70,
                         dimensions: Some((2, 1)),
+                        preview: None,
                     }),
                 };
                 let debt = transfer.debt;
