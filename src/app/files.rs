@@ -83,7 +83,7 @@ pub struct Files {
 
 /// Why a transfer ended early.
 #[derive(Clone, Debug)]
-enum Fault {
+pub(super) enum Fault {
     Matrix(CallError),
     Web(WebError),
     /// So many bytes, which are more than the second number.
@@ -93,7 +93,7 @@ enum Fault {
 }
 
 /// Where the bytes come from.
-enum Origin {
+pub(super) enum Origin {
     Here(Download),
     Web(Source),
     Spooled(File),
@@ -186,6 +186,12 @@ impl Files {
         let name = with_extension(name, Some(picture.mime));
         let url = self.client.upload_stream(&self.bot, (&name, picture.mime, size), Body::from(bytes)).await?;
         Ok(Stored { url, mime: picture.mime.to_owned(), size, dimensions: picture.dimensions, preview: None })
+    }
+
+    /// Media of the homeserver, to be read; `None` if it cannot be had, or is larger than what is carried.
+    pub(super) async fn open(&self, media: &str) -> Option<Origin> {
+        let origin = self.media(media, &self.trust.usual).await.ok()?;
+        origin.size().is_none_or(|size| size <= self.bounds.most).then_some(origin)
     }
 
     async fn media(&self, media: &str, tls: &ClientConfig) -> Result<Origin, Fault> {
@@ -282,7 +288,7 @@ impl Files {
 }
 
 impl Origin {
-    fn size(&self) -> Option<u64> {
+    pub(super) fn size(&self) -> Option<u64> {
         match self {
             Self::Here(download) => download.size(),
             Self::Web(source) => source.size(),
@@ -290,7 +296,7 @@ impl Origin {
         }
     }
 
-    async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
         match self {
             Self::Here(download) => Ok(download.next().await?),
             Self::Web(source) => Ok(source.next().await?),

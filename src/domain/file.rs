@@ -1,10 +1,13 @@
 //! Files on their way from one side to the other. Only what is said of them stands here and in the store; their bytes go
 //! from socket to socket.
 
+use std::fmt;
+
 use ruma::OwnedEventId;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
-use super::{DebtId, Timestamp, effect::Sender, input::Failure};
+use super::{DebtId, LoginId, Timestamp, effect::Sender, input::Failure};
 
 /// How a file is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,6 +141,52 @@ pub enum Preview {
     At(String),
     /// It came with the stanza.
     Bytes(Vec<u8>),
+}
+
+/// Media of the homeserver that the bridge gives to whoever has the link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicFile {
+    /// `mxc://` URI.
+    pub media: String,
+    /// Its name, cleaned.
+    pub name: String,
+    /// Its media type, as its event says.
+    pub mime: Option<String>,
+    /// The event that it is of.
+    pub event: OwnedEventId,
+    /// When the link ends.
+    pub expires: Timestamp,
+}
+
+/// Names a [`PublicFile`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId {
+    /// Whose file.
+    pub login: LoginId,
+    /// The debt that it was said by.
+    pub debt: DebtId,
+}
+
+/// What links are signed with.
+#[derive(Clone)]
+pub struct LinkKey(Zeroizing<[u8; 32]>);
+
+impl LinkKey {
+    /// A key of these bytes.
+    pub fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for LinkKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("LinkKey(..)")
+    }
 }
 
 /// Where a file may be put (XEP-0363 section 4).

@@ -86,7 +86,7 @@ pub(super) struct Put {
 enum Next {
     /// Something else goes on, or wakes the lane.
     Wait,
-    /// It is given up; the lane goes on.
+    /// It is given up, or another debt; the lane goes on.
     Changed,
 }
 
@@ -96,7 +96,7 @@ impl Engine {
     /// The owner sends a file into the portal.
     pub(super) fn say_file(&mut self, portal: &ContactKey, event: &RoomEvent, media: Media) -> Result<(), Untold> {
         let Some(profile) = self.profile_of(&portal.login)? else { return Ok(()) };
-        if !profile.discovers {
+        if !profile.discovers && self.bridge.settings.public_media.is_none() {
             return Err(Untold::Sentence("this network carries no files; send a link instead".to_owned()));
         }
         if let Some(why) = self.too_large(media.info.size, None) {
@@ -141,7 +141,7 @@ impl Engine {
         Some(format!("the file has {}, and {whose} at most {}", bytes(size), bytes(most)))
     }
 
-    /// A file is the next of its lane. `true`: it was given up, and the lane goes on.
+    /// A file is the next of its lane. `true`: it was given up or is a link now, and the lane goes on.
     pub(super) fn prepare_file(
         &mut self,
         login: &LoginId,
@@ -160,11 +160,14 @@ impl Engine {
             return Ok(Next::Wait);
         }
         if !self.profile_of(login)?.is_some_and(|profile| profile.discovers) {
-            self.refuse_file(debt, file, "this network carries no files")?;
+            if !self.link_file(login, debt, media)? {
+                self.refuse_file(debt, file, "this network carries no files")?;
+            }
             return Ok(Next::Changed);
         }
         let Some((service, most)) = self.upload_service(login)? else {
             return match self.lives.get(login).map(|live| live.upload.clone()) {
+                Some(Upload::Missing { .. }) if self.link_file(login, debt, media)? => Ok(Next::Changed),
                 Some(Upload::Missing { silent }) => {
                     let why = match silent {
                         Some(_) => "your server did not say in time where files can be put",

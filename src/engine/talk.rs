@@ -401,6 +401,10 @@ impl Engine {
             Some(redacts) => self.bridge.store.stanza_of(portal, redacts)?,
             None => None,
         };
+        let ended = match &event.redacts {
+            Some(redacts) => self.end_link(portal, redacts)?,
+            None => false,
+        };
         let Some(name) = name else {
             self.bridge.ignore("redaction of something that the contact does not have");
             return Ok(());
@@ -417,9 +421,12 @@ impl Engine {
             return Ok(());
         };
         if !self.features_of(portal)?.has(Feature::Retractions) {
-            return Err(Untold::Sentence(
-                "the contact's app cannot take messages back, so it still has yours".to_owned(),
-            ));
+            let why = if ended {
+                "the contact's app cannot take messages back, but the link to your file leads nowhere now"
+            } else {
+                "the contact's app cannot take messages back, so it still has yours"
+            };
+            return Err(Untold::Sentence(why.to_owned()));
         }
         let payloads = retraction::to_xmpp(id).iter().filter_map(to_xml).collect();
         self.owe_composed(portal, Composed { payloads, ..bare(event, retraction::WORDS.to_owned()) })?;

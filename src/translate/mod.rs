@@ -20,6 +20,7 @@
 //! | [`preview`] | `info.thumbnail_url`, `thumbnail_info` | XEP-0264 |
 //! | [`voice`] | voice messages (MSC3245) | recordings, by their names |
 //! | [`bits`] | `m.image` | in: XEP-0231 |
+//! | [`public_link`] | media of the homeserver | a link that the bridge serves itself |
 //! | [`attention`] | an action in the room, command `nudge` | XEP-0224 |
 //! | [`location`] | `m.location` | `geo:` URIs, XEP-0080 |
 //! | [`encrypted`] | a notice | XEP-0380 |
@@ -63,6 +64,7 @@ pub mod markup;
 pub mod message;
 pub mod presence;
 pub mod preview;
+pub mod public_link;
 pub mod reaction;
 pub mod receipt;
 pub mod relation;

@@ -1,11 +1,19 @@
-//! What goes with files, between matrix-nio and slixmpp: small pictures, voice messages, stickers, several files at once, and pictures
-//! in texts.
+//! What goes with files, between matrix-nio and slixmpp: small pictures, voice messages, stickers, several files at once, pictures in
+//! texts; and links that the bridge serves where a network takes no files.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::bridge::{Bridge, Management, Plan, Portal};
 use super::clients::{Mark, PHOTO};
 use super::files::{Chat, bridge};
+use super::ground;
+use super::messenger::{self, Messenger};
 use super::servers::{Ejabberd, Prosody};
+use crate::messenger_service::{Account, Inbox};
 
 const SFS: &str = "urn:xmpp:sfs:0";
 const XHTML: &str = "http://www.w3.org/1999/xhtml";
@@ -244,4 +252,155 @@ fn what_goes_with_files_crosses_both_ways_with_ejabberd() {
     let ejabberd = Ejabberd::shared();
     let bridge = bridge(Ejabberd::DOMAIN, ejabberd.reach(), &ejabberd.upload());
     all_kinds(&Chat::begin(&bridge, [ejabberd.account("alice"), ejabberd.account("bob")]));
+}
+
+// ---- links that the bridge serves
+
+/// What a contact's browser gets.
+#[derive(Debug, PartialEq)]
+struct Page {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Page {
+    fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+}
+
+fn browse(messenger: &Messenger, method: reqwest::Method, link: &str) -> Page {
+    messenger.runtime.block_on(async {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let browser = reqwest::Client::new();
+        let answer = browser.request(method, link).send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        let text = |value: &reqwest::header::HeaderValue| value.to_str().unwrap_or_default().to_owned();
+        let headers = answer.headers().iter().filter(|(name, _)| *name != "date");
+        let headers = headers.map(|(name, value)| (name.to_string(), text(value))).collect();
+        Page { status, headers, body: answer.bytes().await.expect("a body").to_vec() }
+    })
+}
+
+/// The person sends the picture; gives the event and the link that the contact gets.
+fn links(
+    messenger: &Messenger,
+    chat: (&super::clients::Person, &Portal),
+    inbox: &mut Inbox,
+    info: &Value,
+) -> (String, String) {
+    let (person, portal) = chat;
+    let uploaded = person.call("upload", json!({"name": "x", "mime": info["mimetype"], "content": photo()}));
+    let mut content = json!({"msgtype": "m.image", "body": "my cat.png", "url": uploaded["url"], "info": info});
+    content["info"]["size"] = uploaded["size"].clone();
+    let event = person.call("send_event", json!({"room": portal.room, "type": "m.room.message", "content": content}));
+    let event = event.as_str().expect("an event id").to_owned();
+    let text = messenger.wait(inbox, "a link", |event| {
+        event.text().filter(|text| text.starts_with("my cat.png\nhttp")).map(str::to_owned)
+    });
+    (event, text.split_once('\n').expect("a link").1.to_owned())
+}
+
+#[test]
+fn a_file_is_a_link_on_the_messenger_service() {
+    let messenger = Messenger::start(|_| {});
+    let _context = messenger.runtime.enter();
+    let friend: Account = messenger.contact("tybalt");
+    messenger.service.autoreply(&friend.jid, None).expect("silence");
+    let plan = Plan::new("bridge");
+    let address = format!("http://127.0.0.1:{}", plan.port);
+    let public = |expires: &str| json!({"enabled": true, "address": address, "expires": expires});
+    let sections = json!({"public_media": public("1h")});
+    let bridge = Bridge::start_as_planned(plan, &messenger.networks(None), &sections);
+    let person = bridge.person("romeo");
+    let management = Management::open(&person);
+    messenger.sign_in(&management);
+    let portal = messenger::portal(&person, &friend);
+    let mut inbox = messenger.service.messages_from_now(&friend.jid).expect("the contact's messages");
+
+    let png = json!({"mimetype": "image/png"});
+    let (event, link) = links(&messenger, (&person, &portal), &mut inbox, &png);
+    let page = browse(&messenger, reqwest::Method::GET, &link);
+    assert_eq!(page.status, 200, "{page:?}");
+    let bytes = {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.decode(PHOTO).expect("base64")
+    };
+    assert_eq!(page.body, bytes);
+    for (name, value) in [
+        ("content-type", "image/png"),
+        ("content-disposition", "inline; filename=\"my cat.png\"; filename*=UTF-8''my%20cat.png"),
+        ("x-content-type-options", "nosniff"),
+        ("cache-control", "private, no-store"),
+    ] {
+        assert_eq!(page.header(name), value, "{page:?}");
+    }
+    assert!(page.header("content-security-policy").starts_with("sandbox"), "{page:?}");
+    let head = browse(&messenger, reqwest::Method::HEAD, &link);
+    assert_eq!(
+        (head.status, head.body.len(), head.header("content-length")),
+        (200, 0, bytes.len().to_string().as_str())
+    );
+
+    // What a browser could run is only ever saved.
+    let (_, hostile) = links(&messenger, (&person, &portal), &mut inbox, &json!({"mimetype": "text/html"}));
+    let saved = browse(&messenger, reqwest::Method::GET, &hostile);
+    assert_eq!((saved.status, saved.header("content-type")), (200, "application/octet-stream"));
+    assert!(saved.header("content-disposition").starts_with("attachment"), "{saved:?}");
+
+    // A signature that is changed, a link that never was, and one that was taken back: the same answer.
+    let (before, token, name) = {
+        let mut parts = link.rsplitn(3, '/');
+        let (name, token, before) = (parts.next(), parts.next(), parts.next());
+        (before.expect("its beginning"), token.expect("its signed part"), name.expect("its name"))
+    };
+    let swapped = |at: usize, with: &str| format!("{before}/{}{with}{}/{name}", &token[..at], &token[at + 1..]);
+    let last = token.len() - 2;
+    let other = if token[last..].starts_with('A') { "B" } else { "A" };
+    let forged = browse(&messenger, reqwest::Method::GET, &swapped(last, other));
+    assert_eq!(forged.status, 404);
+    let never = browse(&messenger, reqwest::Method::GET, &format!("{before}/x"));
+    let nothing = browse(&messenger, reqwest::Method::GET, &format!("{before}/{token}"));
+    assert_eq!((&never, &nothing), (&forged, &forged));
+    person.call("redact", json!({"room": portal.room, "event_id": event}));
+    assert_eq!(ends(&messenger, &link), forged);
+    assert_eq!(browse(&messenger, reqwest::Method::GET, &hostile).status, 200, "the other goes on");
+
+    // Links outlive the process; one that ends soon does.
+    bridge.terminate();
+    let file = bridge.folder().join("config.yaml");
+    let mut config: Value = serde_json::from_slice(&fs::read(&file).expect("the config")).expect("JSON");
+    config["public_media"] = public("3s");
+    fs::write(&file, config.to_string()).expect("the config");
+    bridge.launch();
+    let (_, short) = links(&messenger, (&person, &portal), &mut inbox, &png);
+    assert_eq!(ends(&messenger, &short), forged);
+    assert_eq!(browse(&messenger, reqwest::Method::GET, &hostile).status, 200, "the other goes on");
+
+    // Off, nothing is served, and the person is told that the next file does not go.
+    bridge.terminate();
+    config["public_media"] = json!({"enabled": false});
+    fs::write(&file, config.to_string()).expect("the config");
+    bridge.launch();
+    assert_eq!(browse(&messenger, reqwest::Method::GET, &hostile).status, 404);
+    let mark = person.mark();
+    let content = json!({"msgtype": "m.image", "body": "x.png", "url": "mxc://hs.test/x", "info": {"size": 9}});
+    person.call("send_event", json!({"room": portal.room, "type": "m.room.message", "content": content}));
+    person.expect_since(mark, "word that it does not go", |event| {
+        event["sender"] == Bridge::BOT && event["body"].as_str().is_some_and(|body| body.contains("carries no files"))
+    });
+}
+
+/// The answer once a link has ended.
+fn ends(messenger: &Messenger, link: &str) -> Page {
+    let began = Instant::now();
+    loop {
+        let page = browse(messenger, reqwest::Method::GET, link);
+        if page.status == 404 {
+            return page;
+        }
+        assert!(began.elapsed() < ground::deadline(), "the link does not end: {page:?}");
+        thread::sleep(Duration::from_millis(100));
+    }
 }

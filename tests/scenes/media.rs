@@ -1,16 +1,23 @@
-//! What goes with files: small pictures, voice messages, several at once, and pictures in texts.
+//! What goes with files: small pictures, voice messages, several at once, pictures in texts, and links that the bridge serves.
 
-use messenger_bridge::domain::{
-    BareJid,
-    effect::{ContactKey, Debt, Effect, Lane, Sender},
-    file::{FileInfo, FileKind, IncomingFile, Job, OutgoingFile, Preview, Side, Stored, TransferOutcome},
-    input::{Cause, Failure},
+use messenger_bridge::{
+    bridge::PublicMedia,
+    domain::{
+        BareJid, DebtId, Input, LoginId, Ticket,
+        effect::{ContactKey, Debt, Effect, Lane, Sender},
+        file::{
+            FileInfo, FileKind, IncomingFile, Job, LinkId, LinkKey, OutgoingFile, Preview, PublicFile, Side, Stored,
+            TransferOutcome,
+        },
+        input::{Cause, Failure},
+    },
+    translate::public_link,
 };
 use minidom::Element;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    files::{image, sends, shares, stage},
+    files::{image, oob, sends, shares, stage},
     stage::{OWNER, Stage},
 };
 
@@ -365,4 +372,108 @@ fn a_picture_outlives_a_crash_and_the_stream_that_it_was_asked_on() {
     assert_eq!((asked(&stage, "juliet@capulet.lit/b"), kinds(&stage).len()), (1, 1));
     stage.cut(true);
     assert_eq!(stage.bodies(JID)[1..], [":x:"], "it is not waited for");
+}
+
+// ---- links that the bridge serves
+
+fn key() -> LinkKey {
+    LinkKey::new(zeroize::Zeroizing::new([7; 32]))
+}
+
+fn linking(profile: fn(&str) -> Stage) -> Stage {
+    let mut stage = profile(
+        "<item jid='a@messenger.live.com' subscription='both'/><item jid='juliet@capulet.lit' subscription='both'/>",
+    );
+    let mut settings = Stage::settings();
+    settings.public_media =
+        Some(PublicMedia { address: "https://bridge.lit/x/".to_owned(), expires: 60_000, key: key() });
+    stage.change(settings);
+    stage.crash();
+    stage.pass(10_000);
+    stage
+}
+
+/// What the link in a text leads to at its signature's word, and then in the engine.
+fn follow(stage: &mut Stage, link: &str) -> Option<PublicFile> {
+    let token = link.strip_prefix("https://bridge.lit/x/public/")?.split('/').next()?;
+    let link = public_link::read(&key(), token, stage.now.wall)?;
+    stage.play(Input::PublicFileAsked { ticket: Ticket(1), link });
+    stage.linked.pop().unwrap()
+}
+
+fn sends_to(stage: &mut Stage, jid: &str, content: &Value) {
+    let room = stage.room(jid);
+    stage.matrix(&room, OWNER, "m.room.message", None, content);
+}
+
+#[test]
+fn a_network_without_files_gets_a_link_that_ends() {
+    const JID: &str = "a@messenger.live.com";
+    let mut stage = linking(Stage::messenger);
+    sends_to(&mut stage, JID, &image(Some("my cat"), Some(70)));
+    let texts = stage.texts_to(JID);
+    let [text, caption] = texts.as_slice() else { panic!("{texts:?}") };
+    let (name, link) = text.split_once('\n').unwrap();
+    assert_eq!((name, caption.as_str()), ("cat.png", "my cat"));
+    assert!(link.ends_with("/cat.png") && !link.contains("mxc") && !link.contains("h.test"), "{link}");
+    assert!(stage.messages_to(JID)[0].get_child("x", "jabber:x:oob").is_none(), "the network knows nothing but text");
+    let file = follow(&mut stage, link).unwrap();
+    assert_eq!(
+        (file.media.as_str(), file.name.as_str(), file.mime.as_deref()),
+        ("mxc://h.test/cat", "cat.png", Some("image/png"))
+    );
+    assert!(stage.transfers.is_empty(), "nothing is carried before someone asks");
+    // Over a crash, and until its time.
+    stage.crash();
+    assert!(follow(&mut stage, link).is_some());
+    let login = stage.login();
+    stage.pass(60_000);
+    assert_eq!(follow(&mut stage, link), None);
+    // Even at the word of a signature it has ended, and an unknown one leads nowhere.
+    for link in
+        [LinkId { login, debt: DebtId(1) }, LinkId { login: LoginId::derive("@b:h", "x", "y"), debt: DebtId(2) }]
+    {
+        stage.play(Input::PublicFileAsked { ticket: Ticket(2), link });
+        assert_eq!(stage.linked.pop(), Some(None));
+    }
+    // Over the operator's limit there is a sentence.
+    sends_to(&mut stage, JID, &image(None, Some(2_000_000)));
+    assert!(stage.heard(JID).pop().unwrap().body().contains("I carry at most 1.0 MB"));
+}
+
+#[test]
+fn what_is_taken_back_and_whoever_signs_out_takes_the_link_along() {
+    const JID: &str = "a@messenger.live.com";
+    let mut stage = linking(Stage::messenger);
+    let link = |stage: &Stage| stage.texts_to(JID).pop().unwrap().split_once('\n').unwrap().1.to_owned();
+    sends_to(&mut stage, JID, &image(None, Some(70)));
+    let (first, event) = (link(&stage), stage.last_event());
+    sends_to(&mut stage, JID, &image(None, Some(70)));
+    let second = link(&stage);
+    let room = stage.room(JID);
+    stage.matrix(&room, OWNER, "m.room.redaction", None, &json!({ "redacts": event }));
+    assert!(follow(&mut stage, &first).is_none() && follow(&mut stage, &second).is_some());
+    let told = stage.heard(JID).pop().unwrap();
+    assert!(told.body().contains("the link to your file leads nowhere now"), "{}", told.body());
+    let account = stage.account;
+    stage.command(&format!("logout {account}"));
+    assert!(follow(&mut stage, &second).is_none());
+}
+
+#[test]
+fn a_server_without_an_upload_service_gets_a_link_too_and_one_with_it_does_not() {
+    let mut stage = linking(Stage::xmpp);
+    sends_to(&mut stage, JID, &image(None, Some(70)));
+    let sent = stage.messages_to(JID).pop().unwrap();
+    let link = oob(&sent).unwrap();
+    assert_eq!(stage.texts_to(JID), std::slice::from_ref(&link), "for the contact's app it is a file like any other");
+    assert!(follow(&mut stage, &link).is_some());
+    let mut served = super::files::stage();
+    let mut settings = Stage::settings();
+    settings.public_media = Some(PublicMedia { address: "https://bridge.lit".to_owned(), expires: 60_000, key: key() });
+    served.change(settings);
+    served.crash();
+    served.pass(10_000);
+    sends(&mut served, &image(None, Some(70)));
+    assert_eq!(served.texts_to(JID), ["https://down.montague.lit/1/cat.png"]);
 }

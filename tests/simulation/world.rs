@@ -156,6 +156,7 @@ fn settings(config: Config, random: &mut Random) -> Settings {
         offline_as: OfflineAs::Away,
         permissions: vec![(PermissionKey::Anyone, Permission::User)],
         max_file: 1_000_000,
+        public_media: None,
         version: "0",
     }
 }
