@@ -357,3 +357,40 @@ fn as_event(file: &IncomingFile, event: MatrixEvent) -> Effect {
         None => Effect::SendEvent { sender, event, at, binds },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_of_pictures_is_bounded() {
+        let stored = |number: usize| Stored {
+            url: format!("mxc://h/{number}"),
+            mime: "image/png".to_owned(),
+            size: 1,
+            dimensions: None,
+            preview: None,
+        };
+        let (mut kept, mut deaf) = (Kept::default(), Deaf::default());
+        for number in 0..KEPT + 10 {
+            kept.put(&number.to_string(), stored(number));
+            kept.put(&number.to_string(), stored(0));
+            deaf.note(number.to_string());
+        }
+        assert_eq!((kept.0.len(), deaf.0.len()), (KEPT, KEPT));
+        assert_eq!(
+            (kept.get("9"), kept.get("10")),
+            (None, Some(&stored(10))),
+            "the oldest goes, and nothing is kept twice"
+        );
+        assert!(!deaf.0.contains(&"9".to_owned()) && deaf.0.contains(&"10".to_owned()));
+    }
+
+    #[test]
+    fn the_first_of_several_has_the_stanzas_names_and_others_have_one_of_their_own() {
+        let binds = ["a:archive".to_owned(), "c:id".to_owned()];
+        assert_eq!(part(&binds, 0), binds);
+        assert_eq!(part(&binds, 2), ["p:2:c:id"]);
+        assert!(part(&[], 1).is_empty());
+    }
+}

@@ -109,4 +109,13 @@ mod tests {
         assert_eq!(take_archive_id(&mut stanza, &BareJid::parse("romeo@montague.lit").unwrap()).as_deref(), Some("2"));
         assert!(stanza.leftovers().is_empty());
     }
+
+    #[test]
+    fn a_part_is_known_to_others_as_the_whole() {
+        let name = named("m1", false);
+        assert_eq!(id_of(&part(&name, 3)), Some(("m1", false)));
+        assert_eq!(id_of(&part(&named("x:y", true), 1)), Some(("x:y", true)));
+        assert_eq!(id_of(&part(&archived("a"), 1)), None);
+        assert_eq!(id_of(&part(&part(&name, 1), 1)), None, "a part is of no part");
+    }
 }

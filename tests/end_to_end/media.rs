@@ -288,10 +288,10 @@ fn links(
     messenger: &Messenger,
     chat: (&super::clients::Person, &Portal),
     inbox: &mut Inbox,
-    info: &Value,
+    (info, bytes): (&Value, &Value),
 ) -> (String, String) {
     let (person, portal) = chat;
-    let uploaded = person.call("upload", json!({"name": "x", "mime": info["mimetype"], "content": photo()}));
+    let uploaded = person.call("upload", json!({"name": "x", "mime": info["mimetype"], "content": bytes}));
     let mut content = json!({"msgtype": "m.image", "body": "my cat.png", "url": uploaded["url"], "info": info});
     content["info"]["size"] = uploaded["size"].clone();
     let event = person.call("send_event", json!({"room": portal.room, "type": "m.room.message", "content": content}));
@@ -320,7 +320,7 @@ fn a_file_is_a_link_on_the_messenger_service() {
     let mut inbox = messenger.service.messages_from_now(&friend.jid).expect("the contact's messages");
 
     let png = json!({"mimetype": "image/png"});
-    let (event, link) = links(&messenger, (&person, &portal), &mut inbox, &png);
+    let (event, link) = links(&messenger, (&person, &portal), &mut inbox, (&png, &photo()));
     let page = browse(&messenger, reqwest::Method::GET, &link);
     assert_eq!(page.status, 200, "{page:?}");
     let bytes = {
@@ -344,7 +344,7 @@ fn a_file_is_a_link_on_the_messenger_service() {
     );
 
     // What a browser could run is only ever saved.
-    let (_, hostile) = links(&messenger, (&person, &portal), &mut inbox, &json!({"mimetype": "text/html"}));
+    let (_, hostile) = links(&messenger, (&person, &portal), &mut inbox, (&json!({"mimetype": "text/html"}), &photo()));
     let saved = browse(&messenger, reqwest::Method::GET, &hostile);
     assert_eq!((saved.status, saved.header("content-type")), (200, "application/octet-stream"));
     assert!(saved.header("content-disposition").starts_with("attachment"), "{saved:?}");
@@ -367,6 +367,16 @@ fn a_file_is_a_link_on_the_messenger_service() {
     assert_eq!(ends(&messenger, &link), forged);
     assert_eq!(browse(&messenger, reqwest::Method::GET, &hostile).status, 200, "the other goes on");
 
+    // A large one passes through: the bridge never has it whole.
+    let size = 50 * 1024 * 1024;
+    let (_, large) = links(&messenger, (&person, &portal), &mut inbox, (&png, &json!({ "size": size })));
+    bridge.peak_memory();
+    let before = bridge.peak_memory();
+    assert_eq!(browse(&messenger, reqwest::Method::GET, &large).body.len(), size);
+    let after = bridge.peak_memory();
+    println!("peak of memory in kB: {before} before, {after} while 50 MiB are fetched by their link");
+    assert!(after - before < 12 * 1024, "{before} {after}");
+
     // Links outlive the process; one that ends soon does.
     bridge.terminate();
     let file = bridge.folder().join("config.yaml");
@@ -374,7 +384,7 @@ fn a_file_is_a_link_on_the_messenger_service() {
     config["public_media"] = public("3s");
     fs::write(&file, config.to_string()).expect("the config");
     bridge.launch();
-    let (_, short) = links(&messenger, (&person, &portal), &mut inbox, &png);
+    let (_, short) = links(&messenger, (&person, &portal), &mut inbox, (&png, &photo()));
     assert_eq!(ends(&messenger, &short), forged);
     assert_eq!(browse(&messenger, reqwest::Method::GET, &hostile).status, 200, "the other goes on");
 

@@ -177,6 +177,16 @@ fn a_small_picture_goes_before_the_file_and_the_contact_is_told_where_it_is() {
     let before = stage.transfers.len();
     sends(&mut stage, &content);
     assert_eq!((stage.transfers.len() - before, stage.texts_to(JID).len()), (1, 3));
+    // A server that gives it no place is asked for the file's all the same.
+    content["info"]["size"] = json!(70_000);
+    let asked = |stage: &Stage| {
+        stage.sent.iter().filter(|stanza| stanza.get_child("request", "urn:xmpp:http:upload:0").is_some()).count()
+    };
+    let before = asked(&stage);
+    let nothing = "<slot xmlns='urn:xmpp:http:upload:0'/>".to_owned();
+    stage.answers.insert("urn:xmpp:http:upload:0 upload.montague.lit", nothing);
+    sends(&mut stage, &content);
+    assert_eq!(asked(&stage) - before, 2);
 }
 
 #[test]
@@ -307,6 +317,32 @@ fn a_picture_that_does_not_come_with_its_text_is_asked_of_that_client_once() {
     stage.server_sends(&answer("juliet@capulet.lit/b"));
     assert_eq!((kinds(&stage).len(), stage.transfers.len()), (2, 1));
     assert_eq!(asked(&stage, "juliet@capulet.lit/b"), 1);
+}
+
+#[test]
+fn only_so_many_pictures_are_asked_for_at_once_and_all_come() {
+    let contacts: Vec<String> = (0..6).map(|n| format!("c{n}@capulet.lit")).collect();
+    let roster: String = contacts.iter().map(|jid| format!("<item jid='{jid}' subscription='both'/>")).collect();
+    let mut stage = Stage::xmpp(&roster);
+    stage.silent = vec!["urn:xmpp:bob"];
+    for jid in &contacts {
+        stage.server_sends(&format!("<presence from='{jid}/b'/>"));
+        stage.server_sends(&emoticon("").replace("juliet@capulet.lit", jid));
+    }
+    let questions = |stage: &Stage| -> Vec<(String, String)> {
+        let asked = stage.sent.iter().filter(|stanza| stanza.get_child("data", "urn:xmpp:bob").is_some());
+        asked.map(|stanza| (stanza.attr("to").unwrap().to_owned(), stanza.attr("id").unwrap().to_owned())).collect()
+    };
+    assert_eq!(questions(&stage).len(), 4);
+    let mut answered = 0;
+    while answered < questions(&stage).len() {
+        let (from, id) = questions(&stage)[answered].clone();
+        stage.server_sends(&format!("<iq from='{from}' type='error' id='{id}'><error type='cancel'/></iq>"));
+        answered += 1;
+        assert!(questions(&stage).len() <= answered + 4);
+    }
+    assert_eq!(answered, 6);
+    assert!(contacts.iter().all(|jid| stage.bodies(jid) == [":x:"]));
 }
 
 #[test]
