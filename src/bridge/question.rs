@@ -84,6 +84,17 @@ pub enum Question {
         /// Its media type.
         mime: String,
     },
+    /// Whom the account blocks (XEP-0191).
+    BlockList,
+    /// Blocking someone, or no longer (XEP-0191).
+    Block {
+        /// Whom.
+        contact: BareJid,
+        /// They are blocked.
+        blocked: bool,
+        /// The debt that it pays.
+        debt: DebtId,
+    },
     /// The JID behind an e-mail address (the Messenger service).
     JidLookup {
         /// The e-mail address.

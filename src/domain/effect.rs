@@ -218,6 +218,15 @@ pub enum Effect {
     SendFile(OutgoingFile),
     /// Bring a file of the contact into the homeserver's media; then it is an event. Lane: to Matrix.
     ShowFile(IncomingFile),
+    /// Block someone, or no longer (XEP-0191). Lane: login.
+    Block {
+        /// Whom: an account, or a whole domain.
+        contact: BareJid,
+        /// They are blocked.
+        blocked: bool,
+        /// Where the person asked for it, to be told there.
+        told_in: Option<OwnedRoomId>,
+    },
 }
 
 impl Effect {

@@ -17,7 +17,7 @@ use crate::{
         StoreError,
         portal::{Membership, Room},
     },
-    translate::{bridge_info, message, stable_id, stanza::to_xml, status::Reason},
+    translate::{blocking, bridge_info, message, stable_id, stanza::to_xml, status::Reason},
 };
 
 /// What a transaction's members events say, as far as rules need it.
@@ -308,7 +308,9 @@ impl Engine {
         {
             return self.on_command_text(&event.sender, &event.room, Some(&event.id), command, false);
         }
+        let says = matches!(event.kind.as_str(), "m.room.message" | "m.sticker" | "m.reaction");
         let told = match event.kind.as_str() {
+            _ if says && !self.hears_the_owner(portal)? => Err(Untold::Sentence(blocking::why_not_sent())),
             "m.room.message" | "m.sticker" => self.say_to(portal, event),
             "m.reaction" => self.say_reaction(portal, event),
             "m.room.redaction" => self.say_redaction(portal, event),

@@ -5,6 +5,7 @@
 //! out what that returns. Nothing is answered, acknowledged or sent before the commit that it rests on.
 
 mod archive;
+mod blocking;
 mod command;
 mod delivery;
 mod done;

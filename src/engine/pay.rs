@@ -273,6 +273,10 @@ impl Engine {
                     }
                     break;
                 }
+                Effect::Block { .. } => {
+                    self.ask_to_block(login, &debt)?;
+                    break;
+                }
                 Effect::SendComposed(composed) => self.composed_stanza(login, lane, composed, &id)?,
                 Effect::Subscribe { contact, kind } => Some(subscription::to_xmpp(*kind, contact, &id)),
                 _ => None,

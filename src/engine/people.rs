@@ -137,6 +137,9 @@ impl Engine {
 
     /// May chat states be sent to the contact (XEP-0085 section 5.1)?
     pub(super) fn knows_chat_states(&self, contact: &ContactKey) -> Result<bool, StoreError> {
+        if self.is_blocked(contact)? {
+            return Ok(false);
+        }
         if self.profile_of(&contact.login)?.is_some_and(|profile| profile.chat_states_always) {
             return Ok(true);
         }

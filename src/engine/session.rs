@@ -284,7 +284,9 @@ impl Engine {
             return Ok(());
         }
         let waiting = |wanted: fn(&Question) -> bool| live.questions.values().any(|pending| wanted(&pending.question));
-        if waiting(|q| matches!(q, Question::Roster | Question::ServerFeatures | Question::AccountFeatures)) {
+        if waiting(|q| {
+            matches!(q, Question::Roster | Question::ServerFeatures | Question::AccountFeatures | Question::BlockList)
+        }) {
             return Ok(());
         }
         if !live.hello {

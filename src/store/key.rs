@@ -73,6 +73,10 @@ tables! {
     Space = b'a', "space";
     /// Rooms that are said to replace ours.
     Successor = b'z', "successor";
+    /// Whom accounts block.
+    Blocked = b'I', "blocked";
+    /// Which lists accounts' servers keep.
+    Lists = b'J', "lists";
 }
 
 impl Key {

@@ -99,6 +99,8 @@ impl Store {
             Table::Request,
             Table::Look,
             Table::Space,
+            Table::Blocked,
+            Table::Lists,
         ] {
             self.erase_all(&Key::of(table).login(id).done())?;
         }

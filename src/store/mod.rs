@@ -7,6 +7,7 @@
 pub mod archive_file;
 pub mod backend;
 pub mod binding;
+pub mod blocked;
 #[cfg(test)]
 mod conformance;
 pub mod contact;
@@ -221,6 +222,8 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         table!(Space, "space", space::Space),
         table!(Successor, "successor", successor::Successor),
         table!(Features, "features", crate::domain::feature::Features),
+        table!(Blocked, "blocked", blocked::Blocked),
+        table!(Lists, "lists", blocked::Lists),
     ]
 }
 

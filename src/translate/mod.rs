@@ -37,9 +37,11 @@
 //! | [`room_look`] | `m.room.name`, `m.room.avatar`, `m.room.topic`, functional members (MSC4171) | the contact's name, photo and address |
 //! | [`space`] | `m.space`, `m.space.child` | an account |
 //! | [`upgrade`] | `m.room.tombstone` | |
+//! | [`blocking`] | `m.ignored_user_list`, commands `block` and `unblock` | XEP-0191 |
 //! | [`bridge_info`] | `m.bridge`, `uk.half-shot.bridge` (MSC2346) | |
 
 pub mod attention;
+pub mod blocking;
 pub mod bridge_info;
 pub mod carbon;
 pub mod chat_state;
