@@ -11,6 +11,7 @@ pub mod binding;
 mod conformance;
 pub mod contact;
 pub mod debt;
+pub mod followed;
 pub mod held;
 mod integrity;
 pub mod key;
@@ -221,6 +222,7 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         table!(Space, "space", space::Space),
         table!(Successor, "successor", successor::Successor),
         table!(Features, "features", crate::domain::feature::Features),
+        table!(Followed, "followed", String),
     ]
 }
 
