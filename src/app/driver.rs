@@ -21,7 +21,7 @@ use crate::{
         stream::{StreamOrder, StreamReport},
     },
     engine::Engine,
-    matrix::{appservice::AppService, record::Record, typing},
+    matrix::{account_data::Followers, appservice::AppService, record::Record, typing},
     store::StoreError,
     xmpp::{StreamHandle, Xmpp},
 };
@@ -48,6 +48,8 @@ pub struct Shells {
     pub record: Record,
     /// Transfers of files.
     pub files: Arc<Files>,
+    /// People's account data.
+    pub followers: Followers,
     /// What is worth doing only now.
     pub now: Arc<typing::Now>,
     /// The engine's own mailbox, for answers.
@@ -193,6 +195,8 @@ impl Driver {
                 });
             }
             Output::Now(ephemeral) => self.shells.now.perform(ephemeral),
+            Output::Follow { owner, since } => self.shells.followers.follow(&owner, since),
+            Output::Unfollow { owner } => self.shells.followers.unfollow(&owner),
             Output::Ask { ask, question } => {
                 let (xmpp, mailbox) = (self.shells.xmpp.clone(), self.shells.mailbox.clone());
                 self.shells.runtime.spawn(async move {

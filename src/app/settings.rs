@@ -47,6 +47,7 @@ pub fn settings(config: &Config) -> Settings {
         permissions: config.permissions.iter().filter_map(permission).collect(),
         max_file: config.files.max_bytes,
         version: env!("CARGO_PKG_VERSION"),
+        double_puppet: config.double_puppet.registration.is_some(),
     }
 }
 

@@ -32,6 +32,19 @@ pub enum Output {
     Transfer(Transfer),
     /// Worth doing now or not at all.
     Now(Ephemeral),
+    /// Follow a person's account data by a sync in their name; comes back as [`super::Input::AccountData`]. One that is
+    /// followed already is followed on.
+    Follow {
+        /// Whose.
+        owner: OwnedUserId,
+        /// Where an earlier process had got to ([`super::Input::Followed`]).
+        since: Option<String>,
+    },
+    /// Follow it no longer.
+    Unfollow {
+        /// Whose.
+        owner: OwnedUserId,
+    },
     /// A question to the outside whose answer comes back as [`super::Input::Answered`].
     Ask {
         /// Which.
@@ -196,6 +209,68 @@ pub enum MatrixCall {
         user: OwnedUserId,
         /// Which.
         event: OwnedEventId,
+    },
+    /// `POST /rooms/{room}/read_markers` as the user: `m.fully_read` and `m.read.private`.
+    ReadMarkers {
+        /// Where.
+        room: OwnedRoomId,
+        /// Who read.
+        user: OwnedUserId,
+        /// Up to where.
+        event: OwnedEventId,
+    },
+    /// `GET /user/{user}/account_data/{kind}`, or of a room. Gives [`super::input::Receipt::Content`], `{}` where there is none.
+    GetAccountData {
+        /// Whose.
+        user: OwnedUserId,
+        /// Of which room; `None`: global.
+        room: Option<OwnedRoomId>,
+        /// Event type.
+        kind: String,
+    },
+    /// `PUT /user/{user}/account_data/{kind}`, or of a room.
+    SetAccountData {
+        /// Whose.
+        user: OwnedUserId,
+        /// Of which room; `None`: global.
+        room: Option<OwnedRoomId>,
+        /// Event type.
+        kind: String,
+        /// JSON content.
+        content: String,
+    },
+    /// `PUT` or `DELETE /user/{user}/rooms/{room}/tags/{tag}`. Having no such tag is success.
+    SetTag {
+        /// Whose.
+        user: OwnedUserId,
+        /// On which room.
+        room: OwnedRoomId,
+        /// The tag.
+        tag: String,
+        /// JSON content; `None` deletes it.
+        content: Option<String>,
+    },
+    /// `PUT` or `DELETE /pushrules/global/{kind}/{rule}`. Having no such rule is success.
+    SetPushRule {
+        /// Whose.
+        user: OwnedUserId,
+        /// Kind of rule.
+        kind: String,
+        /// Its id.
+        rule: String,
+        /// JSON content; `None` deletes it.
+        content: Option<String>,
+    },
+    /// Puts a room into the person's `m.direct` for a ghost, or takes it out: read, changed and written.
+    ListDirect {
+        /// Whose.
+        user: OwnedUserId,
+        /// Which room.
+        room: OwnedRoomId,
+        /// With whom.
+        ghost: OwnedUserId,
+        /// In, or out.
+        listed: bool,
     },
 }
 

@@ -374,7 +374,7 @@ impl Engine {
             | Lane::Ghost(ContactKey { login, .. })
             | Lane::Login(login)
             | Lane::Space(login) => login == ours,
-            Lane::Management(_) => false,
+            Lane::Management(_) | Lane::Person(_) => false,
         };
         self.timers.retain(|(_, timer)| match timer {
             Timer::Connect(login)
@@ -419,7 +419,8 @@ impl Engine {
                 self.outputs.push(crate::domain::Output::Now(gone));
             }
         }
-        self.bridge.store.erase_login(ours)
+        self.bridge.store.erase_login(ours)?;
+        self.unfollow_person(&login.owner)
     }
 }
 

@@ -28,6 +28,7 @@ impl Engine {
 
     /// A login of this person is there: say whether they look.
     pub(super) fn wake_person(&mut self, owner: &OwnedUserId) -> Result<(), StoreError> {
+        self.follow_person(owner)?;
         let watching = self.presence_of(owner)?.0 != PresenceState::Offline;
         let person = self.person(owner);
         if watching && !person.watching {

@@ -73,6 +73,8 @@ tables! {
     Space = b'a', "space";
     /// Rooms that are said to replace ours.
     Successor = b'z', "successor";
+    /// How far people's account data was read.
+    Followed = b'A', "followed";
     /// Whom accounts block.
     Blocked = b'I', "blocked";
     /// Which lists accounts' servers keep.

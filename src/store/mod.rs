@@ -12,6 +12,7 @@ pub mod blocked;
 mod conformance;
 pub mod contact;
 pub mod debt;
+pub mod followed;
 pub mod held;
 mod integrity;
 pub mod key;
@@ -222,6 +223,7 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         table!(Space, "space", space::Space),
         table!(Successor, "successor", successor::Successor),
         table!(Features, "features", crate::domain::feature::Features),
+        table!(Followed, "followed", String),
         table!(Blocked, "blocked", blocked::Blocked),
         table!(Lists, "lists", blocked::Lists),
     ]

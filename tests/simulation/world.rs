@@ -155,6 +155,7 @@ fn settings(config: Config, random: &mut Random) -> Settings {
         permissions: vec![(PermissionKey::Anyone, Permission::User)],
         max_file: 1_000_000,
         version: "0",
+        double_puppet: false,
     }
 }
 
