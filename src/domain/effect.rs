@@ -274,6 +274,13 @@ pub enum Effect {
         /// Where the person asked for it, to be told there.
         told_in: Option<OwnedRoomId>,
     },
+    /// A ghost is in the list of those whom the person ignores, or no longer. Lane: person.
+    Ignore {
+        /// The ghost.
+        ghost: OwnedUserId,
+        /// It is.
+        ignored: bool,
+    },
 }
 
 impl Effect {

@@ -272,6 +272,15 @@ pub enum MatrixCall {
         /// In, or out.
         listed: bool,
     },
+    /// Puts a ghost into the person's `m.ignored_user_list`, or takes it out: read, changed and written.
+    Ignore {
+        /// Whose.
+        user: OwnedUserId,
+        /// Whom.
+        ghost: OwnedUserId,
+        /// In, or out.
+        ignored: bool,
+    },
 }
 
 /// What is to be made.

@@ -11,6 +11,7 @@ use crate::{
         output::MatrixCall,
     },
     store::{StoreError, portal::Room},
+    translate::blocking,
 };
 
 impl Engine {
@@ -32,7 +33,7 @@ impl Engine {
         owner: &OwnedUserId,
         room: Option<&OwnedRoomId>,
         kind: &str,
-        _content: &RawValue,
+        content: &RawValue,
     ) -> Result<(), StoreError> {
         let portal = match room {
             Some(room) => match self.portal_of_person(owner, room)? {
@@ -44,6 +45,7 @@ impl Engine {
         match (portal, kind) {
             // Where one has read up to is told by receipts; this one moves later.
             (Some(_), "m.fully_read") => {}
+            (None, blocking::IGNORED) => self.on_ignored_list(owner, content)?,
             _ => self.bridge.ignore("account data that is not translated"),
         }
         Ok(())
@@ -94,6 +96,7 @@ impl Engine {
             Effect::SetPushRule { kind, rule, content } => {
                 Due::Call(MatrixCall::SetPushRule { user, kind, rule, content })
             }
+            Effect::Ignore { ghost, ignored } => Due::Call(MatrixCall::Ignore { user, ghost, ignored }),
             Effect::ListDirect { room, ghost, listed } => {
                 Due::Call(MatrixCall::ListDirect { user, room, ghost, listed })
             }

@@ -50,12 +50,20 @@ impl Engine {
     }
 
     /// Whether the person wants this address blocked, as far as that is still to be done.
-    fn wanted_block(&self, login: &LoginId, who: &BareJid) -> Result<Option<bool>, StoreError> {
+    pub(super) fn wanted_block(&self, login: &LoginId, who: &BareJid) -> Result<Option<bool>, StoreError> {
         let debts = self.bridge.store.first_debts(&Lane::Login(login.clone()), LOOKED_AT)?;
         Ok(debts.into_iter().rev().find_map(|debt| match debt.effect {
             Effect::Block { contact, blocked, .. } if contact == *who => Some(blocked),
             _ => None,
         }))
+    }
+
+    /// Is this address to be blocked, done or not?
+    pub(super) fn block_is_wanted(&self, login: &LoginId, who: &BareJid) -> Result<bool, StoreError> {
+        match self.wanted_block(login, who)? {
+            Some(wanted) => Ok(wanted),
+            None => self.bridge.store.is_blocked(login, who),
+        }
     }
 
     /// May what the person says go to this contact? Not while they are blocked, unless that is about to end.
@@ -111,9 +119,8 @@ impl Engine {
                  ignored in your Matrix app."
             ));
         }
-        let known = self.bridge.store.is_blocked(&login.id, who)?;
         let reached = self.is_blocked(&contact_of(&login.id, who))?;
-        if self.wanted_block(&login.id, who)?.unwrap_or(known) == blocked {
+        if self.block_is_wanted(&login.id, who)? == blocked {
             return plain(match (blocked, reached) {
                 (false, true) => {
                     let domain = who.domain();
@@ -132,12 +139,12 @@ impl Engine {
     }
 
     /// Can the account's server block, as far as it is known?
-    fn may_block(&self, login: &Login) -> Result<bool, StoreError> {
+    pub(super) fn may_block(&self, login: &Login) -> Result<bool, StoreError> {
         let found = self.bridge.store.lists(&login.id)?.blocking;
         Ok(found.unwrap_or_else(|| self.bridge.profile(&login.network).is_some_and(|profile| profile.discovers)))
     }
 
-    fn owe_block(
+    pub(super) fn owe_block(
         &mut self,
         login: &LoginId,
         who: &BareJid,
@@ -191,7 +198,8 @@ impl Engine {
         let mut lists = self.bridge.store.lists(login)?;
         let first = !std::mem::replace(&mut lists.fetched, true);
         self.bridge.store.put_lists(login, &lists)?;
-        self.take_blocks(login, &changes, first)
+        self.take_blocks(login, &changes, first)?;
+        self.show_blocks_in_matrix(login)
     }
 
     /// A change on any of the account's clients, this one too.
@@ -280,6 +288,7 @@ impl Engine {
             }
             known = if *blocked { known + 1 } else { known.saturating_sub(1) };
             self.bridge.store.put_blocked(login, who, *blocked)?;
+            self.show_block_in_matrix(&row, who, *blocked)?;
             let contact = contact_of(login, who);
             if self.has_room_for_notice(&contact)? {
                 let text = blocking::notice(who, &row.account, *blocked, true);

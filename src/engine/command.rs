@@ -407,6 +407,7 @@ impl Engine {
             self.bridge.owe(lane.clone(), Effect::LeaveRoom { room, user: bot.clone() })?;
         }
         self.leave_space(login)?;
+        self.stop_ignoring(login)?;
         for (contact, _) in self.bridge.store.present(ours)? {
             let key = contact_of(ours, &contact);
             if let Some(ghost) = self.bridge.ghost(&key) {

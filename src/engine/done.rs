@@ -137,6 +137,7 @@ impl Engine {
                 self.settle(debt)?;
                 return self.moved_in(effect);
             }
+            (Lane::Person(_), Effect::Ignore { ghost, ignored }, _) => self.ignored_is_written(ghost, *ignored)?,
             (Lane::Management(_), Effect::CheckUpgrade { room }, Receipt::Content(create)) => {
                 let room = room.clone();
                 self.settle(debt)?;

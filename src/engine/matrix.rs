@@ -238,7 +238,11 @@ impl Engine {
         self.bridge.say(by, format!("Your chat with {name} is open: I have invited you to its room."))
     }
 
-    fn hashed_contact(&self, login: &LoginId, ghost: &UserId) -> Result<Option<crate::domain::BareJid>, StoreError> {
+    pub(super) fn hashed_contact(
+        &self,
+        login: &LoginId,
+        ghost: &UserId,
+    ) -> Result<Option<crate::domain::BareJid>, StoreError> {
         let contacts = self.bridge.store.contacts(login)?;
         Ok(contacts.into_iter().map(|(contact, _)| contact).find(|contact| {
             self.bridge.ghost(&ContactKey { login: login.clone(), contact: contact.clone() }).as_deref() == Some(ghost)

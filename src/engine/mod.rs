@@ -11,6 +11,7 @@ mod command;
 mod delivery;
 mod done;
 mod files;
+mod ignored;
 mod iq;
 mod logins;
 mod matrix;
@@ -150,7 +151,12 @@ impl Engine {
                 self.on_account_data(&owner, room.as_ref(), &kind, &content)?;
             }
             Input::ReadPrivately { owner, room, event } => self.on_read_privately(&owner, &room, &event)?,
-            Input::Followed { owner, since, whole: _ } => self.bridge.store.put_followed(&owner, &since)?,
+            Input::Followed { owner, since, whole } => {
+                self.bridge.store.put_followed(&owner, &since)?;
+                if whole {
+                    self.account_data_is_whole(&owner)?;
+                }
+            }
             Input::Tick => {}
             Input::Suspend => self.suspend(),
         }

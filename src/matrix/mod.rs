@@ -6,6 +6,7 @@ pub mod appservice;
 mod calls;
 pub mod client;
 pub mod counters;
+pub mod lists;
 pub mod media;
 pub mod presence;
 pub mod presence_task;

@@ -188,6 +188,9 @@ impl MatrixSender {
             MatrixCall::ListDirect { user, room, ghost, listed } => {
                 client.list_direct(user, room, ghost, *listed).await.map(|()| Receipt::Nothing)
             }
+            MatrixCall::Ignore { user, ghost, ignored } => {
+                client.ignore(user, ghost, *ignored).await.map(|()| Receipt::Nothing)
+            }
         }
     }
 
@@ -324,7 +327,8 @@ fn kind(call: &MatrixCall) -> Kind {
         | MatrixCall::SetAccountData { .. }
         | MatrixCall::SetTag { .. }
         | MatrixCall::SetPushRule { .. }
-        | MatrixCall::ListDirect { .. } => Kind::Person,
+        | MatrixCall::ListDirect { .. }
+        | MatrixCall::Ignore { .. } => Kind::Person,
     }
 }
 

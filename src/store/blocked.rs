@@ -1,4 +1,5 @@
-//! Tables blocked and lists: whom a login's account blocks, and which lists of the person its server keeps.
+//! Tables blocked, ignored and lists: whom a login's account blocks, whom of these its owner ignores in Matrix, and which lists of
+//! the person its server keeps.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +9,7 @@ use super::{
     Store, StoreError,
     key::{Key, Table, text_at},
 };
-use crate::domain::{BareJid, LoginId, id::LOGIN_ID_LENGTH};
+use crate::domain::{BareJid, LoginId, effect::ContactKey, id::LOGIN_ID_LENGTH};
 
 /// How many of those that one account blocks are known here. The server blocks the others all the same.
 pub const MOST_BLOCKED: usize = 4096;
@@ -69,5 +70,32 @@ impl Store {
             return Ok(());
         }
         self.write(lists_key(login), row)
+    }
+}
+
+fn ignored_key(contact: &ContactKey) -> Vec<u8> {
+    Key::of(Table::Ignored).login(&contact.login).text(contact.contact.as_str()).done()
+}
+
+impl Store {
+    /// Is the contact's ghost among those whom the owner ignores in Matrix, as it was last seen or written?
+    pub fn is_ignored(&self, contact: &ContactKey) -> Result<bool, StoreError> {
+        Ok(self.row::<Blocked>(&ignored_key(contact))?.is_some())
+    }
+
+    /// The contacts of a login whose ghosts are.
+    pub fn ignored(&self, login: &LoginId) -> Result<BTreeSet<BareJid>, StoreError> {
+        let rows: Vec<(Vec<u8>, Blocked)> = self.rows(&Key::of(Table::Ignored).login(login).done())?;
+        Ok(rows.iter().filter_map(|(key, _)| BareJid::parse(&text_at(key, 1 + LOGIN_ID_LENGTH)).ok()).collect())
+    }
+
+    /// Writes it.
+    pub fn put_ignored(&mut self, contact: &ContactKey, ignored: bool) -> Result<(), StoreError> {
+        let key = ignored_key(contact);
+        if ignored {
+            return self.write(key, &Blocked {});
+        }
+        self.erase(key);
+        Ok(())
     }
 }

@@ -79,6 +79,8 @@ tables! {
     Blocked = b'I', "blocked";
     /// Which lists accounts' servers keep.
     Lists = b'J', "lists";
+    /// Whose ghosts owners ignore.
+    Ignored = b'K', "ignored";
 }
 
 impl Key {

@@ -101,6 +101,7 @@ impl Store {
             Table::Space,
             Table::Blocked,
             Table::Lists,
+            Table::Ignored,
         ] {
             self.erase_all(&Key::of(table).login(id).done())?;
         }

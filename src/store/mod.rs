@@ -226,6 +226,7 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         table!(Followed, "followed", String),
         table!(Blocked, "blocked", blocked::Blocked),
         table!(Lists, "lists", blocked::Lists),
+        table!(Ignored, "ignored", blocked::Blocked),
     ]
 }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use minidom::Element;
+use ruma::{OwnedUserId, UserId};
+use serde_json::{Value, json, value::RawValue};
 
 use super::stanza::{element, set};
 use crate::domain::{BareJid, address::Address};
@@ -13,6 +15,8 @@ pub const NS: &str = "urn:xmpp:blocking";
 pub const ERRORS: &str = "urn:xmpp:blocking:errors";
 /// The name that such an error has among stanza error conditions.
 pub const BLOCKED: &str = "blocked";
+/// The list in a person's account data (Matrix CS API, "Ignoring Users").
+pub const IGNORED: &str = "m.ignored_user_list";
 /// How a person ends it in the room of the contact.
 pub const HOW_TO_END: &str = "`!msgr unblock` in this room ends it";
 
@@ -78,6 +82,32 @@ fn items(list: &Element) -> Items {
         }
     }
     items
+}
+
+/// Whom a person ignores; what is no user is passed over.
+pub fn ignored(content: &RawValue) -> Option<BTreeSet<OwnedUserId>> {
+    let content: Value = serde_json::from_str(content.get()).ok()?;
+    let listed = content
+        .as_object()?
+        .get("ignored_users")
+        .map_or_else(|| Some(Vec::new()), |users| Some(users.as_object()?.keys().cloned().collect()))?;
+    Some(listed.into_iter().filter_map(|user| UserId::parse(user).ok()).collect())
+}
+
+/// The list with a user in it, or without; `None` where it is so already. What else it holds stays as it is.
+pub fn with_ignored(known: &Value, user: &UserId, ignored: bool) -> Option<Value> {
+    let mut content = known.as_object().cloned().unwrap_or_default();
+    let mut users = content.get("ignored_users").and_then(Value::as_object).cloned().unwrap_or_default();
+    if users.contains_key(user.as_str()) == ignored {
+        return None;
+    }
+    if ignored {
+        users.insert(user.to_string(), json!({}));
+    } else {
+        users.remove(user.as_str());
+    }
+    content.insert("ignored_users".to_owned(), Value::Object(users));
+    Some(Value::Object(content))
 }
 
 /// Does a block of `blocked` reach the account `who` (XEP-0191 section 5)?
@@ -179,6 +209,32 @@ mod tests {
                 format!("<{name} xmlns='urn:xmpp:blocking'><item jid='romeo@montague.net'/></{name}>").parse().unwrap();
             assert_eq!(xml.parse::<Element>().unwrap(), example);
         }
+    }
+
+    /// Matrix CS API, "Ignoring Users", the example, beside what else may stand there.
+    #[test]
+    fn the_list_of_the_ignored_keeps_what_else_is_in_it() {
+        let known = json!({ "ignored_users": { "@someone:example.org": {} }, "org.example": 7 });
+        let raw = serde_json::value::to_raw_value(&known).unwrap();
+        assert_eq!(ignored(&raw), Some([UserId::parse("@someone:example.org").unwrap()].into()));
+        let ghost = ruma::user_id!("@messenger_x:h");
+        let with = with_ignored(&known, ghost, true).unwrap();
+        assert_eq!(
+            with,
+            json!({ "ignored_users": { "@someone:example.org": {}, "@messenger_x:h": {} }, "org.example": 7 })
+        );
+        assert_eq!(with_ignored(&with, ghost, true), None);
+        assert_eq!(with_ignored(&with, ghost, false).unwrap(), known);
+        assert_eq!(
+            with_ignored(&json!({}), ghost, true).unwrap(),
+            json!({ "ignored_users": { "@messenger_x:h": {} } })
+        );
+        let read = |text: &str| ignored(&RawValue::from_string(text.to_owned()).unwrap()).map(|users| users.len());
+        assert_eq!(read("{}"), Some(0));
+        assert_eq!(read(r#"{"ignored_users":{"no user":{},"@a:h":7}}"#), Some(1));
+        // What cannot be read frees nobody.
+        assert_eq!(read(r#"{"ignored_users":[]}"#), None);
+        assert_eq!(read("[]"), None);
     }
 
     /// XEP-0191 section 5.

@@ -1,6 +1,7 @@
 //! Blocking: by command, by another client of the account, and by a server that cannot.
 
 use messenger_bridge::{
+    bridge::Settings,
     domain::{BareJid, output::Ephemeral},
     store::blocked::MOST_BLOCKED,
 };
@@ -19,32 +20,36 @@ const FEATURES: &str =
 const BLOCKED: &str = "This contact is blocked now";
 const UNBLOCKED: &str = "This contact is no longer blocked.";
 
-fn list(of: &[&str]) -> String {
+pub(super) fn list(of: &[&str]) -> String {
     let items: String = of.iter().map(|jid| format!("<item jid='{jid}'/>")).collect();
     format!("<blocklist xmlns='{NS}'>{items}</blocklist>")
 }
 
 /// Romeo's server keeps a list of the blocked, with these in it.
 fn blocking(roster: &str, of: &[&str]) -> Stage {
-    let mut stage = Stage::with(Stage::settings());
+    blocking_with(Stage::settings(), roster, of)
+}
+
+pub(super) fn blocking_with(settings: Settings, roster: &str, of: &[&str]) -> Stage {
+    let mut stage = Stage::with(settings);
     stage.answers.insert(DISCO, FEATURES.to_owned());
     stage.answers.insert(NS, list(of));
     stage.sign_in(roster);
     stage
 }
 
-fn push(stage: &mut Stage, from: &str, payload: &str) -> Element {
+pub(super) fn push(stage: &mut Stage, from: &str, payload: &str) -> Element {
     let from = if from.is_empty() { String::new() } else { format!(" from='{from}'") };
     stage.server_sends(&format!("<iq type='set' id='push1'{from}>{payload}</iq>"));
     stage.sent.iter().rev().find(|stanza| stanza.attr("id") == Some("push1")).unwrap().clone()
 }
 
-fn change(kind: &str, of: &[&str]) -> String {
+pub(super) fn change(kind: &str, of: &[&str]) -> String {
     list(of).replace("blocklist", kind)
 }
 
 /// The blocks and unblocks that were asked of the server, as (name, whom).
-fn asked(stage: &Stage) -> Vec<(String, String)> {
+pub(super) fn asked(stage: &Stage) -> Vec<(String, String)> {
     let payloads = stage.sent.iter().filter(|iq| iq.name() == "iq" && iq.attr("type") == Some("set"));
     payloads
         .filter_map(|iq| iq.children().find(|child| child.ns() == NS))
@@ -66,7 +71,7 @@ fn last_presence(stage: &Stage) -> PresenceState {
     shown.unwrap()
 }
 
-fn is_blocked(stage: &Stage, jid: &str) -> bool {
+pub(super) fn is_blocked(stage: &Stage, jid: &str) -> bool {
     stage.engine.store().is_blocked(&stage.login(), &BareJid::parse(jid).unwrap()).unwrap()
 }
 

@@ -12,6 +12,7 @@ mod floods;
 mod forged;
 mod formatting;
 mod history;
+mod ignored;
 mod newcomers;
 mod others;
 mod people;

@@ -272,7 +272,8 @@ impl Homeserver {
             | MatrixCall::SetAccountData { .. }
             | MatrixCall::SetTag { .. }
             | MatrixCall::SetPushRule { .. }
-            | MatrixCall::ListDirect { .. } => Outcome::Done(Receipt::Nothing),
+            | MatrixCall::ListDirect { .. }
+            | MatrixCall::Ignore { .. } => Outcome::Done(Receipt::Nothing),
             MatrixCall::GetAccountData { .. } => Outcome::Done(Receipt::Content("{}".to_owned())),
             MatrixCall::GetEvent { event, .. } => match self.record.iter().find(|known| known.id == *event) {
                 Some(known) => Outcome::Done(Receipt::Content(known.content.get().to_owned())),

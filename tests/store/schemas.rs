@@ -20,7 +20,7 @@ use super::everything::{check, fill, open};
 const EXPORTS: [&str; SCHEMA as usize] = [include_str!("schema-1.jsonl")];
 
 /// Tables that came after the newest of these exports was written.
-const NEWER: [&str; 11] = [
+const NEWER: [&str; 12] = [
     "newcomer",
     "reaction",
     "request",
@@ -32,6 +32,7 @@ const NEWER: [&str; 11] = [
     "followed",
     "blocked",
     "lists",
+    "ignored",
 ];
 
 #[test]
