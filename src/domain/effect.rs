@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BareJid, DebtId, LoginId, Timestamp,
+    choice::Notify,
     file::{IncomingFile, OutgoingFile},
 };
 
@@ -280,6 +281,18 @@ pub enum Effect {
         ghost: OwnedUserId,
         /// It is.
         ignored: bool,
+    },
+    /// Keep what the person has chosen for a chat on the account's server (XEP-0223). Lane: login.
+    KeepChat {
+        /// With whom.
+        contact: BareJid,
+    },
+    /// A room of the person's makes itself heard so. Lane: person.
+    Silence {
+        /// The room.
+        room: OwnedRoomId,
+        /// When it does.
+        notify: Notify,
     },
 }
 

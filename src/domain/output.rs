@@ -2,7 +2,9 @@
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, presence::PresenceState};
 
-use super::{DebtId, StreamId, Ticket, Timestamp, credentials::Secret, file::Transfer, stream::StreamOrder};
+use super::{
+    DebtId, StreamId, Ticket, Timestamp, choice::Notify, credentials::Secret, file::Transfer, stream::StreamOrder,
+};
 
 /// One thing for a shell to do.
 #[derive(Debug)]
@@ -280,6 +282,15 @@ pub enum MatrixCall {
         ghost: OwnedUserId,
         /// In, or out.
         ignored: bool,
+    },
+    /// Sets the push rules with the room's id that silence it, or takes them away. Another rule of the room stays.
+    Silence {
+        /// Whose.
+        user: OwnedUserId,
+        /// Which room.
+        room: OwnedRoomId,
+        /// When it makes itself heard.
+        notify: Notify,
     },
 }
 

@@ -11,7 +11,7 @@ use crate::{
         output::MatrixCall,
     },
     store::{StoreError, portal::Room},
-    translate::blocking,
+    translate::{blocking, favourite, notify},
 };
 
 impl Engine {
@@ -45,6 +45,8 @@ impl Engine {
         match (portal, kind) {
             // Where one has read up to is told by receipts; this one moves later.
             (Some(_), "m.fully_read") => {}
+            (Some(portal), favourite::TAGS) => self.on_tags(owner, &portal, room, content)?,
+            (None, notify::RULES) => self.on_push_rules(owner, content)?,
             (None, blocking::IGNORED) => self.on_ignored_list(owner, content)?,
             _ => self.bridge.ignore("account data that is not translated"),
         }
@@ -96,6 +98,7 @@ impl Engine {
             Effect::SetPushRule { kind, rule, content } => {
                 Due::Call(MatrixCall::SetPushRule { user, kind, rule, content })
             }
+            Effect::Silence { room, notify } => Due::Call(MatrixCall::Silence { user, room, notify }),
             Effect::Ignore { ghost, ignored } => Due::Call(MatrixCall::Ignore { user, ghost, ignored }),
             Effect::ListDirect { room, ghost, listed } => {
                 Due::Call(MatrixCall::ListDirect { user, room, ghost, listed })

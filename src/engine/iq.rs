@@ -12,7 +12,7 @@ use crate::{
     domain::{LoginId, effect::ContactKey},
     store::StoreError,
     translate::{
-        blocking, carbon, discovery, history, roster,
+        blocking, carbon, chats, discovery, history, roster,
         stanza::{Stanza, addressed, element, set},
         upload, vcard,
     },
@@ -70,6 +70,8 @@ impl Engine {
             Question::Slot { service, name, size, mime, .. } => {
                 (Some(service.as_str()), "get", upload::ask_slot(name, *size, mime))
             }
+            Question::Chats => (None, "get", chats::ask()),
+            Question::KeepChat { contact, chat, step, .. } => (None, "set", chats::keep(contact, chat.as_ref(), *step)),
             Question::BlockList => (None, "get", blocking::ask()),
             Question::Block { contact, blocked, .. } => (None, "set", blocking::to_xmpp(contact, *blocked)),
             Question::JidLookup { email } => {
@@ -218,6 +220,7 @@ impl Engine {
                 }
             }
             Question::AccountFeatures => {
+                self.on_chats_found(login, answer)?;
                 let archive = answer.is_some_and(|answer| discovery::has_feature(answer, history::MAM));
                 if let Some(live) = self.lives.get_mut(login)
                     && let Some(session) = &mut live.session
@@ -257,6 +260,8 @@ impl Engine {
             Question::Slot { contact, debt, .. } => {
                 self.on_slot(&ContactKey { login: login.clone(), contact }, debt, heard)?;
             }
+            Question::Chats => self.on_chats(login, answer, heard)?,
+            question @ Question::KeepChat { .. } => self.on_chat_kept(login, question, heard)?,
             Question::BlockList => self.on_block_list(login, answer)?,
             Question::Block { contact, blocked, debt } => {
                 self.on_block_answer(login, (&contact, blocked), debt, heard)?;

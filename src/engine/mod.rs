@@ -7,6 +7,7 @@
 mod account_data;
 mod archive;
 mod blocking;
+mod chats;
 mod command;
 mod delivery;
 mod done;

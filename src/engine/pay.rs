@@ -282,6 +282,12 @@ impl Engine {
                     }
                     break;
                 }
+                Effect::KeepChat { .. } => {
+                    if !self.ask_to_keep(login, &debt)? {
+                        break;
+                    }
+                    None
+                }
                 Effect::Block { .. } => {
                     self.ask_to_block(login, &debt)?;
                     break;

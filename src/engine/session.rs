@@ -91,6 +91,8 @@ pub(super) struct Live {
     pub shown: Option<crate::translate::presence::Shown>,
     /// Where the server takes files.
     pub upload: super::files::Upload,
+    /// The node of what the person has chosen for chats was made by itself, for the server does not make it as it has to be.
+    pub chats_made: bool,
     /// Initial presence was sent on this stream, so what the server kept is on its way.
     pub hello: bool,
 }

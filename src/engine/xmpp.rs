@@ -114,6 +114,9 @@ impl Engine {
             }
             return Ok(());
         }
+        if from_account && self.on_chats_event(login, &stanza)? {
+            return Ok(());
+        }
         let now = self.bridge.steady.now();
         if carbon::is_carbon(&stanza) {
             if !from_account {

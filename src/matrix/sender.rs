@@ -188,6 +188,9 @@ impl MatrixSender {
             MatrixCall::ListDirect { user, room, ghost, listed } => {
                 client.list_direct(user, room, ghost, *listed).await.map(|()| Receipt::Nothing)
             }
+            MatrixCall::Silence { user, room, notify } => {
+                client.silence(user, room, *notify).await.map(|()| Receipt::Nothing)
+            }
             MatrixCall::Ignore { user, ghost, ignored } => {
                 client.ignore(user, ghost, *ignored).await.map(|()| Receipt::Nothing)
             }
@@ -328,7 +331,8 @@ fn kind(call: &MatrixCall) -> Kind {
         | MatrixCall::SetTag { .. }
         | MatrixCall::SetPushRule { .. }
         | MatrixCall::ListDirect { .. }
-        | MatrixCall::Ignore { .. } => Kind::Person,
+        | MatrixCall::Ignore { .. }
+        | MatrixCall::Silence { .. } => Kind::Person,
     }
 }
 

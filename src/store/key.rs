@@ -81,6 +81,8 @@ tables! {
     Lists = b'J', "lists";
     /// Whose ghosts owners ignore.
     Ignored = b'K', "ignored";
+    /// What people have chosen for chats.
+    Chat = b'L', "chat";
 }
 
 impl Key {

@@ -102,6 +102,7 @@ impl Store {
             Table::Blocked,
             Table::Lists,
             Table::Ignored,
+            Table::Chat,
         ] {
             self.erase_all(&Key::of(table).login(id).done())?;
         }

@@ -8,6 +8,7 @@ pub mod archive_file;
 pub mod backend;
 pub mod binding;
 pub mod blocked;
+pub mod chat;
 #[cfg(test)]
 mod conformance;
 pub mod contact;
@@ -227,6 +228,7 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         table!(Blocked, "blocked", blocked::Blocked),
         table!(Lists, "lists", blocked::Lists),
         table!(Ignored, "ignored", blocked::Blocked),
+        table!(Chat, "chat", chat::Chat),
     ]
 }
 

@@ -5,6 +5,7 @@
 
 mod about;
 mod blocking;
+mod chats;
 mod doors;
 mod failure;
 mod files;

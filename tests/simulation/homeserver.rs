@@ -273,7 +273,8 @@ impl Homeserver {
             | MatrixCall::SetTag { .. }
             | MatrixCall::SetPushRule { .. }
             | MatrixCall::ListDirect { .. }
-            | MatrixCall::Ignore { .. } => Outcome::Done(Receipt::Nothing),
+            | MatrixCall::Ignore { .. }
+            | MatrixCall::Silence { .. } => Outcome::Done(Receipt::Nothing),
             MatrixCall::GetAccountData { .. } => Outcome::Done(Receipt::Content("{}".to_owned())),
             MatrixCall::GetEvent { event, .. } => match self.record.iter().find(|known| known.id == *event) {
                 Some(known) => Outcome::Done(Receipt::Content(known.content.get().to_owned())),
