@@ -224,6 +224,15 @@ fn choosing(bridge: &Bridge, alice: &Account, bob: &Account) {
     publish("<notify xmlns='urn:xmpp:notification-settings:1'><always/></notify>");
     becomes("the room as usual", || chat.rule("room") == json!({}) && chat.rule("override") == json!({}));
 
+    // A rule of the room that says something is the person's own.
+    let of_room = format!("pushrules/global/room/{room}");
+    chat.change("PUT", &of_room, &json!({"actions": ["notify", {"set_tweak": "sound", "value": "ring"}]}));
+    for (name, is_off) in [("never", true), ("always", false)] {
+        publish(&format!("<notify xmlns='urn:xmpp:notification-settings:1'><{name}/></notify>"));
+        becomes(name, || (chat.rule("override")["actions"] == json!([])) == is_off);
+        assert_eq!(chat.rule("room")["actions"][0], "notify");
+    }
+
     chat.person.say(room, "At last");
     chat.bob.hears(&chat.alice, "At last");
     assert!(!chat.is_favourite() && items().contains("always"), "{}", items());
