@@ -1,7 +1,7 @@
 //! Whom an account blocks (XEP-0191): the list as its server keeps it, changes made here and elsewhere, and what they mean for
 //! the rooms.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minidom::Element;
 use ruma::{OwnedRoomId, OwnedUserId};
@@ -37,7 +37,7 @@ const PROBES: usize = 64;
 /// How many of a list are shown to a person.
 const SHOWN: usize = 20;
 /// How many debts of a login are looked through for what is wanted but not done yet.
-const LOOKED_AT: usize = 1_000;
+const LOOKED_AT: usize = 2 * MOST_BLOCKED;
 
 impl Engine {
     /// Does the account block this contact, alone or with their whole domain?
@@ -49,26 +49,20 @@ impl Engine {
         domain.map_or(Ok(false), |domain| self.bridge.store.is_blocked(&contact.login, &domain))
     }
 
-    /// Whether the person wants this address blocked, as far as that is still to be done.
-    pub(super) fn wanted_block(&self, login: &LoginId, who: &BareJid) -> Result<Option<bool>, StoreError> {
+    /// Which addresses the person wants blocked, or no longer, as far as that is still to be done.
+    pub(super) fn wanted_blocks(&self, login: &LoginId) -> Result<BTreeMap<BareJid, bool>, StoreError> {
         let debts = self.bridge.store.first_debts(&Lane::Login(login.clone()), LOOKED_AT)?;
-        Ok(debts.into_iter().rev().find_map(|debt| match debt.effect {
-            Effect::Block { contact, blocked, .. } if contact == *who => Some(blocked),
+        // The last word counts.
+        let wanted = debts.into_iter().filter_map(|debt| match debt.effect {
+            Effect::Block { contact, blocked, .. } => Some((contact, blocked)),
             _ => None,
-        }))
-    }
-
-    /// Is this address to be blocked, done or not?
-    pub(super) fn block_is_wanted(&self, login: &LoginId, who: &BareJid) -> Result<bool, StoreError> {
-        match self.wanted_block(login, who)? {
-            Some(wanted) => Ok(wanted),
-            None => self.bridge.store.is_blocked(login, who),
-        }
+        });
+        Ok(wanted.collect())
     }
 
     /// May what the person says go to this contact? Not while they are blocked, unless that is about to end.
     pub(super) fn hears_the_owner(&self, contact: &ContactKey) -> Result<bool, StoreError> {
-        Ok(!self.is_blocked(contact)? || self.wanted_block(&contact.login, &contact.contact)? == Some(false))
+        Ok(!self.is_blocked(contact)? || self.wanted_blocks(&contact.login)?.get(&contact.contact) == Some(&false))
     }
 
     // ---- commands
@@ -120,7 +114,8 @@ impl Engine {
             ));
         }
         let reached = self.is_blocked(&contact_of(&login.id, who))?;
-        if self.block_is_wanted(&login.id, who)? == blocked {
+        let known = self.bridge.store.is_blocked(&login.id, who)?;
+        if self.wanted_blocks(&login.id)?.get(who).copied().unwrap_or(known) == blocked {
             return plain(match (blocked, reached) {
                 (false, true) => {
                     let domain = who.domain();
@@ -199,7 +194,7 @@ impl Engine {
         let first = !std::mem::replace(&mut lists.fetched, true);
         self.bridge.store.put_lists(login, &lists)?;
         self.take_blocks(login, &changes, first)?;
-        self.show_blocks_in_matrix(login)
+        self.show_all_blocks_in_matrix(login)
     }
 
     /// A change on any of the account's clients, this one too.
@@ -288,7 +283,6 @@ impl Engine {
             }
             known = if *blocked { known + 1 } else { known.saturating_sub(1) };
             self.bridge.store.put_blocked(login, who, *blocked)?;
-            self.show_block_in_matrix(&row, who, *blocked)?;
             let contact = contact_of(login, who);
             if self.has_room_for_notice(&contact)? {
                 let text = blocking::notice(who, &row.account, *blocked, true);
@@ -304,6 +298,7 @@ impl Engine {
             let text = format!("{} more changes of whom {} blocks. `block` lists them.", told - TOLD, row.account);
             self.bridge.say(&row.owner, text)?;
         }
+        self.show_blocks_in_matrix(&row, changes)?;
         self.hide_blocked(login, changes)?;
         if changes.iter().any(|(_, blocked)| !blocked) {
             // Who was left out while the contacts got their rooms gets one now.

@@ -2,7 +2,7 @@
 //! each side is known to have. Whatever differs from that is a new choice and goes to the other side; what we wrote ourselves comes
 //! back as nothing new.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minidom::Element;
 use ruma::{OwnedRoomId, OwnedUserId};
@@ -16,7 +16,10 @@ use crate::{
         choice::{Choice, Keep, Notify},
         effect::{ContactKey, Debt, Effect, Lane},
     },
-    store::{StoreError, chat::Chat},
+    store::{
+        StoreError,
+        chat::{Chat, MOST_CHATS},
+    },
     translate::{
         chats::{self, Item},
         discovery, failure, favourite, notify,
@@ -25,31 +28,48 @@ use crate::{
 };
 
 /// How many debts of a lane are looked through for what is on its way.
-const LOOKED_AT: usize = 1_000;
+const LOOKED_AT: usize = 4 * MOST_CHATS;
 /// Longest item that is kept, as XML, in bytes; one that is longer is left alone.
 const LONGEST_ITEM: usize = 16 * 1024;
 
 /// What is on its way to Matrix for a room.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Writing {
     pinned: Option<bool>,
     notify: Option<Notify>,
 }
 
+/// What is still to be done for the chats of a login.
+#[derive(Debug, Default)]
+struct Owed {
+    rooms: BTreeMap<OwnedRoomId, Writing>,
+    kept: BTreeSet<BareJid>,
+}
+
+impl Owed {
+    fn of(&self, room: &OwnedRoomId) -> Writing {
+        self.rooms.get(room).copied().unwrap_or_default()
+    }
+}
+
 impl Engine {
-    /// What is still to be written of a room.
-    fn writing(&self, owner: &OwnedUserId, room: &OwnedRoomId) -> Result<Writing, StoreError> {
-        let mut writing = Writing::default();
+    fn owed_for_chats(&self, owner: &OwnedUserId, login: &LoginId) -> Result<Owed, StoreError> {
+        let mut owed = Owed::default();
         for debt in self.bridge.store.first_debts(&Lane::Person(owner.clone()), LOOKED_AT)? {
             match debt.effect {
-                Effect::SetTag { room: of, tag, content } if of == *room && tag == favourite::TAG => {
-                    writing.pinned = Some(content.is_some());
+                Effect::SetTag { room, tag, content } if tag == favourite::TAG => {
+                    owed.rooms.entry(room).or_default().pinned = Some(content.is_some());
                 }
-                Effect::Silence { room: of, notify } if of == *room => writing.notify = Some(notify),
+                Effect::Silence { room, notify } => owed.rooms.entry(room).or_default().notify = Some(notify),
                 _ => {}
             }
         }
-        Ok(writing)
+        for debt in self.bridge.store.first_debts(&Lane::Login(login.clone()), LOOKED_AT)? {
+            if let Effect::KeepChat { contact } = debt.effect {
+                owed.kept.insert(contact);
+            }
+        }
+        Ok(owed)
     }
 
     fn put_chat(&mut self, contact: &ContactKey, row: &Chat) -> Result<bool, StoreError> {
@@ -61,30 +81,37 @@ impl Engine {
     }
 
     /// Owes what one side does not have yet of what was chosen.
-    fn spread(&mut self, contact: &ContactKey) -> Result<(), StoreError> {
+    fn spread(&mut self, contact: &ContactKey, owed: &mut Owed) -> Result<(), StoreError> {
         let row = self.bridge.store.chat(contact)?;
-        if row.wanted != row.xmpp && self.bridge.store.lists(&contact.login)?.chats == Some(true) {
-            let lane = Lane::Login(contact.login.clone());
-            let is_it =
-                |debt: &Debt| matches!(&debt.effect, Effect::KeepChat { contact: of } if *of == contact.contact);
-            if !self.bridge.store.first_debts(&lane, LOOKED_AT)?.iter().any(is_it) {
-                self.bridge.owe(lane, Effect::KeepChat { contact: contact.contact.clone() })?;
-            }
+        if row.wanted != row.xmpp
+            && self.bridge.store.lists(&contact.login)?.chats == Some(true)
+            && owed.kept.insert(contact.contact.clone())
+        {
+            let effect = Effect::KeepChat { contact: contact.contact.clone() };
+            self.bridge.owe(Lane::Login(contact.login.clone()), effect)?;
         }
         let room = self.bridge.store.portal(contact)?.and_then(|portal| portal.room);
         let (Some(room), Some(owner)) = (room, self.owner_of(&contact.login)?) else { return Ok(()) };
-        if row.wanted == row.matrix && self.bridge.store.next_debt(&Lane::Person(owner.clone()), None)?.is_none() {
-            return Ok(());
-        }
-        let writing = self.writing(&owner, &room)?;
+        let mut writing = owed.of(&room);
         if writing.pinned.unwrap_or(row.matrix.pinned) != row.wanted.pinned {
             let (tag, content) = (favourite::TAG.to_owned(), favourite::to_matrix(row.wanted.pinned));
             self.bridge.owe_person(&owner, Effect::SetTag { room: room.clone(), tag, content })?;
+            writing.pinned = Some(row.wanted.pinned);
         }
         if writing.notify.unwrap_or(row.matrix.notify) != row.wanted.notify {
-            self.bridge.owe_person(&owner, Effect::Silence { room, notify: row.wanted.notify })?;
+            let effect = Effect::Silence { room: room.clone(), notify: row.wanted.notify };
+            self.bridge.owe_person(&owner, effect)?;
+            writing.notify = Some(row.wanted.notify);
         }
+        owed.rooms.insert(room, writing);
         Ok(())
+    }
+
+    /// The same for a chat alone.
+    fn spread_one(&mut self, contact: &ContactKey) -> Result<(), StoreError> {
+        let Some(owner) = self.owner_of(&contact.login)? else { return Ok(()) };
+        let mut owed = self.owed_for_chats(&owner, &contact.login)?;
+        self.spread(contact, &mut owed)
     }
 
     // ---- Matrix
@@ -106,7 +133,8 @@ impl Engine {
         let Some(room) = room.filter(|room| now.as_ref() == Some(room)) else { return Ok(()) };
         let row = self.bridge.store.chat(portal)?;
         let seen = Choice { pinned, ..row.matrix };
-        self.chosen_in_matrix(owner, (portal, room), row, seen)
+        let mut owed = self.owed_for_chats(owner, &portal.login)?;
+        self.chosen_in_matrix((portal, room), row, seen, &mut owed)
     }
 
     /// All push rules of a person, as they are now.
@@ -116,13 +144,14 @@ impl Engine {
             return Ok(());
         };
         for login in self.logins_of(owner)? {
+            let mut owed = self.owed_for_chats(owner, &login.id)?;
             let mut known: BTreeMap<BareJid, Chat> = self.bridge.store.chats(&login.id)?.into_iter().collect();
             for (contact, portal) in self.bridge.store.portals(&login.id)? {
                 let Some(room) = portal.room else { continue };
                 let row = known.remove(&contact).unwrap_or_default();
                 let seen = Choice { notify: rules.of(&room), ..row.matrix };
                 if seen != row.matrix {
-                    self.chosen_in_matrix(owner, (&contact_of(&login.id, &contact), &room), row, seen)?;
+                    self.chosen_in_matrix((&contact_of(&login.id, &contact), &room), row, seen, &mut owed)?;
                 }
             }
         }
@@ -132,15 +161,15 @@ impl Engine {
     /// What Matrix has now, beside what it was known to have.
     fn chosen_in_matrix(
         &mut self,
-        owner: &OwnedUserId,
         (portal, room): (&ContactKey, &OwnedRoomId),
         mut row: Chat,
         seen: Choice,
+        owed: &mut Owed,
     ) -> Result<(), StoreError> {
         if seen == row.matrix {
             return Ok(());
         }
-        let writing = self.writing(owner, room)?;
+        let writing = owed.of(room);
         // While we write, what is seen is what was before, or what we wrote.
         match writing.pinned {
             Some(ours) if ours != seen.pinned => {}
@@ -158,7 +187,7 @@ impl Engine {
             }
             None => {}
         }
-        if self.put_chat(portal, &row)? { self.spread(portal) } else { Ok(()) }
+        if self.put_chat(portal, &row)? { self.spread(portal, owed) } else { Ok(()) }
     }
 
     /// A tag or a rule of ours stands in Matrix now.
@@ -181,7 +210,7 @@ impl Engine {
     pub(super) fn choose_for_room(&mut self, portal: &ContactKey) -> Result<(), StoreError> {
         let mut row = self.bridge.store.chat(portal)?;
         row.matrix = Choice::default();
-        if self.put_chat(portal, &row)? { self.spread(portal) } else { Ok(()) }
+        if self.put_chat(portal, &row)? { self.spread_one(portal) } else { Ok(()) }
     }
 
     // ---- XMPP
@@ -212,9 +241,11 @@ impl Engine {
             }
         };
         self.take_chats(login, items, true)?;
+        let Some(owner) = self.owner_of(login)? else { return Ok(()) };
+        let mut owed = self.owed_for_chats(&owner, login)?;
         for (contact, row) in self.bridge.store.chats(login)? {
             if row.wanted != row.xmpp || row.wanted != row.matrix {
-                self.spread(&contact_of(login, &contact))?;
+                self.spread(&contact_of(login, &contact), &mut owed)?;
             }
         }
         Ok(())
@@ -243,13 +274,20 @@ impl Engine {
                 }
             }
         }
+        let Some(owner) = self.owner_of(login)? else { return Ok(()) };
+        let mut owed = self.owed_for_chats(&owner, login)?;
         for (contact, chat) in items {
-            self.chosen_elsewhere(&contact_of(login, &contact), chat.as_ref())?;
+            self.chosen_elsewhere(&contact_of(login, &contact), chat.as_ref(), &mut owed)?;
         }
         Ok(())
     }
 
-    fn chosen_elsewhere(&mut self, contact: &ContactKey, chat: Option<&Element>) -> Result<(), StoreError> {
+    fn chosen_elsewhere(
+        &mut self,
+        contact: &ContactKey,
+        chat: Option<&Element>,
+        owed: &mut Owed,
+    ) -> Result<(), StoreError> {
         let item = chat.and_then(to_xml);
         if item.as_ref().is_some_and(|item| item.len() > LONGEST_ITEM) {
             self.bridge.ignore("choice for a chat that is too long");
@@ -267,7 +305,7 @@ impl Engine {
         }
         row.xmpp = seen;
         row.item = item;
-        if self.put_chat(contact, &row)? { self.spread(contact) } else { Ok(()) }
+        if self.put_chat(contact, &row)? { self.spread(contact, owed) } else { Ok(()) }
     }
 
     /// What is on its way to the account's server for this chat.
@@ -336,7 +374,7 @@ impl Engine {
         let mut row = self.bridge.store.chat(&contact)?;
         row.xmpp = choice;
         row.item = chat.as_ref().and_then(to_xml);
-        if self.put_chat(&contact, &row)? { self.spread(&contact) } else { Ok(()) }
+        if self.put_chat(&contact, &row)? { self.spread_one(&contact) } else { Ok(()) }
     }
 }
 

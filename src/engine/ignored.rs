@@ -1,7 +1,7 @@
 //! Whom a person ignores in Matrix (`m.ignored_user_list`, by double puppeting) and whom their account blocks are one. Both are
 //! held against what is known of the other, as states: what we wrote ourselves comes back as nothing new.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{OwnedUserId, UserId};
 use serde_json::value::RawValue;
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How many debts of a person are looked through.
-const LOOKED_AT: usize = 1_000;
+const LOOKED_AT: usize = 2 * MOST_BLOCKED;
 
 impl Engine {
     /// The contact whose ghost this is.
@@ -35,13 +35,15 @@ impl Engine {
         Ok(contact.map(|contact| ContactKey { login, contact }))
     }
 
-    /// What is still to be written of this ghost into the person's list.
-    fn wanted_ignored(&self, owner: &OwnedUserId, ghost: &UserId) -> Result<Option<bool>, StoreError> {
+    /// What is still to be written into the person's list, and out of it.
+    fn wanted_ignored(&self, owner: &OwnedUserId) -> Result<BTreeMap<OwnedUserId, bool>, StoreError> {
         let debts = self.bridge.store.first_debts(&Lane::Person(owner.clone()), LOOKED_AT)?;
-        Ok(debts.into_iter().rev().find_map(|debt| match debt.effect {
-            Effect::Ignore { ghost: of, ignored } if of == *ghost => Some(ignored),
+        // The last word counts.
+        let wanted = debts.into_iter().filter_map(|debt| match debt.effect {
+            Effect::Ignore { ghost, ignored } => Some((ghost, ignored)),
             _ => None,
-        }))
+        });
+        Ok(wanted.collect())
     }
 
     /// The person's list, as it is in Matrix now. Only ghosts of their own logins mean something here.
@@ -56,17 +58,21 @@ impl Engine {
         }
         for login in self.logins_of(owner)? {
             let known = self.bridge.store.ignored(&login.id)?;
+            let mut changes = Vec::new();
             let of_login = |key: &&ContactKey| key.login == login.id;
             let now: BTreeSet<&BareJid> = ghosts.iter().filter(of_login).map(|key| &key.contact).collect();
             for contact in &known {
                 if !now.contains(contact) {
-                    self.ignored_by_owner(&login, contact, false)?;
+                    changes.push((contact.clone(), false));
                 }
             }
             for contact in now {
                 if !known.contains(contact) && self.has_ghost(&contact_of(&login.id, contact))? {
-                    self.ignored_by_owner(&login, contact, true)?;
+                    changes.push((contact.clone(), true));
                 }
+            }
+            if !changes.is_empty() {
+                self.ignored_by_owner(&login, &changes)?;
             }
         }
         Ok(())
@@ -77,69 +83,72 @@ impl Engine {
         Ok(registered || self.bridge.store.portal(contact)?.is_some())
     }
 
-    /// The owner ignores a ghost from now on, or no longer; or this is what we wrote for them.
-    fn ignored_by_owner(&mut self, login: &Login, who: &BareJid, ignored: bool) -> Result<(), StoreError> {
-        let contact = contact_of(&login.id, who);
-        self.bridge.store.put_ignored(&contact, ignored)?;
-        let writes = match self.bridge.ghost(&contact) {
-            Some(ghost) => self.wanted_ignored(&login.owner, &ghost)?.is_some(),
-            None => true,
-        };
-        if writes || self.block_is_wanted(&login.id, who)? == ignored {
-            return Ok(());
-        }
-        if self.may_block(login)? {
-            return self.owe_block(&login.id, who, ignored, None);
-        }
-        if ignored {
-            let text = format!(
-                "You ignore {who} in Matrix. The server of {} cannot block them: they are only hidden from you, and they go on \
-                 seeing you.",
-                login.account
-            );
-            self.bridge.say(&login.owner, text)?;
-        }
-        Ok(())
-    }
-
-    /// A contact is blocked, or no longer: their ghost goes into the owner's list, or out of it.
-    pub(super) fn show_block_in_matrix(
-        &mut self,
-        login: &Login,
-        who: &BareJid,
-        blocked: bool,
-    ) -> Result<(), StoreError> {
-        let contact = contact_of(&login.id, who);
-        if !self.bridge.puppeted(&login.owner) || blocked && !self.has_ghost(&contact)? {
-            return Ok(());
-        }
-        let Some(ghost) = self.bridge.ghost(&contact) else { return Ok(()) };
-        let wanted = self.wanted_ignored(&login.owner, &ghost)?;
-        if wanted.map_or_else(|| self.bridge.store.is_ignored(&contact), Ok)? == blocked {
-            return Ok(());
-        }
-        self.bridge.owe_person(&login.owner, Effect::Ignore { ghost, ignored: blocked })
-    }
-
-    /// The same for all that a login's account blocks: what could not be written before.
-    pub(super) fn show_blocks_in_matrix(&mut self, login: &LoginId) -> Result<(), StoreError> {
-        let Some(row) = self.bridge.store.login(login)? else { return Ok(()) };
-        if !self.bridge.puppeted(&row.owner) {
-            return Ok(());
-        }
-        let ignored = self.bridge.store.ignored(login)?;
-        for who in self.bridge.store.blocked(login)?.difference(&ignored) {
-            if self.wanted_block(login, who)?.is_none() {
-                self.show_block_in_matrix(&row, who, true)?;
+    /// The owner ignores these from now on, or no longer; or this is what we wrote for them.
+    fn ignored_by_owner(&mut self, login: &Login, changes: &[(BareJid, bool)]) -> Result<(), StoreError> {
+        let (writing, wanted) = (self.wanted_ignored(&login.owner)?, self.wanted_blocks(&login.id)?);
+        for (who, ignored) in changes {
+            let contact = contact_of(&login.id, who);
+            self.bridge.store.put_ignored(&contact, *ignored)?;
+            let writes = self.bridge.ghost(&contact).is_none_or(|ghost| writing.contains_key(&ghost));
+            let blocked = match wanted.get(who) {
+                Some(wanted) => *wanted,
+                None => self.bridge.store.is_blocked(&login.id, who)?,
+            };
+            if writes || blocked == *ignored {
+                continue;
+            }
+            if self.may_block(login)? {
+                self.owe_block(&login.id, who, *ignored, None)?;
+            } else if *ignored {
+                let text = format!(
+                    "You ignore {who} in Matrix. The server of {} cannot block them: they are only hidden from you, and they go \
+                     on seeing you.",
+                    login.account
+                );
+                self.bridge.say(&login.owner, text)?;
             }
         }
         Ok(())
     }
 
+    /// Contacts are blocked, or no longer: their ghosts go into the owner's list, or out of it.
+    pub(super) fn show_blocks_in_matrix(
+        &mut self,
+        login: &Login,
+        changes: &[(BareJid, bool)],
+    ) -> Result<(), StoreError> {
+        if !self.bridge.puppeted(&login.owner) {
+            return Ok(());
+        }
+        let writing = self.wanted_ignored(&login.owner)?;
+        for (who, blocked) in changes {
+            let contact = contact_of(&login.id, who);
+            let Some(ghost) = self.bridge.ghost(&contact) else { continue };
+            let ignored = match writing.get(&ghost) {
+                Some(wanted) => *wanted,
+                None => self.bridge.store.is_ignored(&contact)?,
+            };
+            if ignored != *blocked && (!blocked || self.has_ghost(&contact)?) {
+                self.bridge.owe_person(&login.owner, Effect::Ignore { ghost, ignored: *blocked })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for all that a login's account blocks: what could not be written before.
+    pub(super) fn show_all_blocks_in_matrix(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        let Some(row) = self.bridge.store.login(login)? else { return Ok(()) };
+        let (ignored, wanted) = (self.bridge.store.ignored(login)?, self.wanted_blocks(login)?);
+        let blocked = self.bridge.store.blocked(login)?;
+        let missing = blocked.difference(&ignored).filter(|who| !wanted.contains_key(who));
+        let missing: Vec<(BareJid, bool)> = missing.map(|who| (who.clone(), true)).collect();
+        self.show_blocks_in_matrix(&row, &missing)
+    }
+
     /// All account data of a person was read.
     pub(super) fn account_data_is_whole(&mut self, owner: &OwnedUserId) -> Result<(), StoreError> {
         for login in self.logins_of(owner)? {
-            self.show_blocks_in_matrix(&login.id)?;
+            self.show_all_blocks_in_matrix(&login.id)?;
         }
         Ok(())
     }
@@ -159,10 +168,8 @@ impl Engine {
         let known = self.bridge.store.ignored(&login.id)?;
         let mut ghosts: BTreeSet<OwnedUserId> =
             known.iter().filter_map(|who| self.bridge.ghost(&contact_of(&login.id, who))).collect();
-        for debt in self.bridge.store.first_debts(&Lane::Person(login.owner.clone()), LOOKED_AT)? {
-            if let Effect::Ignore { ghost, ignored: true } = debt.effect
-                && parse_ghost_localpart(ghost.localpart()).is_some_and(|(of, _)| of == login.id)
-            {
+        for (ghost, ignored) in self.wanted_ignored(&login.owner)? {
+            if ignored && parse_ghost_localpart(ghost.localpart()).is_some_and(|(of, _)| of == login.id) {
                 ghosts.insert(ghost);
             }
         }
