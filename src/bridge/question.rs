@@ -84,9 +84,32 @@ pub enum Question {
         /// Its media type.
         mime: String,
     },
+    /// The bytes of a contact's avatar (XEP-0084).
+    Avatar {
+        /// Whose.
+        contact: BareJid,
+        /// Its SHA-1.
+        hash: String,
+    },
+    /// A contact's vCard4 (XEP-0292).
+    VCard4 {
+        /// Whose.
+        contact: BareJid,
+    },
     /// The JID behind an e-mail address (the Messenger service).
     JidLookup {
         /// The e-mail address.
         email: String,
     },
+}
+
+/// A picture of the person's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnPicture {
+    /// What it is, by its content. XEP-0084 wants a PNG; what the homeserver gives is not changed, as today's clients do.
+    pub mime: &'static str,
+    /// Lower-case hex SHA-1.
+    pub hash: String,
+    /// The bytes.
+    pub bytes: Vec<u8>,
 }

@@ -135,6 +135,8 @@ pub enum EphemeralEvent {
         state: PresenceState,
         /// The status text.
         status: Option<String>,
+        /// Milliseconds since they were last active; `None` where that is not told, or they are active now.
+        last_active_ago: Option<u64>,
     },
 }
 

@@ -371,6 +371,7 @@ impl Engine {
             | Timer::Newcomer(login)
             | Timer::Roster(login)
             | Timer::VCards(login)
+            | Timer::Wishes(login)
             | Timer::List(login)
             | Timer::Question(login, _) => login != ours,
             Timer::Typing(contact) | Timer::Delivery(contact) => contact.login != *ours,

@@ -34,6 +34,10 @@ impl Engine {
                     self.bridge.photo_uploaded(&contact, hash, url)
                 } else {
                     self.bridge.ignore("photo not uploaded");
+                    let for_good = matches!(outcome, Outcome::Failed(Failure::Permanent(_)));
+                    if self.avatar_not_uploaded(&contact, &hash, for_good)? {
+                        return Ok(());
+                    }
                     // Its login may be gone by now: nothing of it may come back.
                     let Some(mut row) = self.bridge.store.contact(&contact)? else { return Ok(()) };
                     // The vCard is fetched again on the next connection, unless the homeserver will never take the photo.

@@ -12,9 +12,9 @@ use crate::{
     domain::{LoginId, effect::ContactKey},
     store::StoreError,
     translate::{
-        carbon, discovery, history, roster,
+        avatar, carbon, discovery, history, roster,
         stanza::{Stanza, addressed, element, set},
-        upload, vcard,
+        upload, vcard, vcard4,
     },
 };
 
@@ -64,6 +64,8 @@ impl Engine {
             Question::Recent { contact } => (None, "get", history::query_recent(contact)),
             Question::Barrier | Question::Delivery { .. } => (Some(domain), "get", element("ping", discovery::PING)),
             Question::VCard { contact, .. } => (Some(contact.as_str()), "get", vcard::get()),
+            Question::Avatar { contact, hash } => (Some(contact.as_str()), "get", avatar::ask(hash)),
+            Question::VCard4 { contact } => (Some(contact.as_str()), "get", vcard4::get()),
             Question::Caps { client, caps, .. } => (Some(client.as_str()), "get", discovery::ask(Some(caps))),
             Question::Services => (Some(domain), "get", upload::ask_services()),
             Question::Service { service } => (Some(service.as_str()), "get", discovery::ask(None)),
@@ -234,6 +236,15 @@ impl Engine {
                 let contact = ContactKey { login: login.clone(), contact };
                 self.on_vcard(&contact, hash, answer)?;
                 self.next_vcard(login)?;
+            }
+            Question::Avatar { contact, hash } => {
+                let contact = ContactKey { login: login.clone(), contact };
+                self.on_avatar(&contact, &hash, answer, heard.is_some())?;
+                self.next_wish(login)?;
+            }
+            Question::VCard4 { contact } => {
+                self.on_vcard4(&ContactKey { login: login.clone(), contact }, answer, heard.is_some())?;
+                self.next_wish(login)?;
             }
             Question::Caps { caps, contact, .. } => self.on_caps(login, &contact, &caps, answer)?,
             Question::Services => self.on_services(login, answer, heard.is_some())?,

@@ -370,11 +370,11 @@ impl Engine {
                 Some(Room::Portal(portal)) => self.on_typing(&portal, &users),
                 _ => Ok(()),
             },
-            EphemeralEvent::Presence { user, state, status } => {
+            EphemeralEvent::Presence { user, state, status, last_active_ago } => {
                 if self.bridge.is_ours(&user) {
                     return Ok(());
                 }
-                self.on_person_presence(&user, &state, status)
+                self.on_person_presence(&user, &state, status, last_active_ago)
             }
             EphemeralEvent::Read { room, user, event } => match self.bridge.store.room(&room)? {
                 Some(Room::Portal(portal)) if self.owner_of(&portal.login)?.as_ref() == Some(&user) => {

@@ -15,6 +15,7 @@ mod matrix;
 mod newcomer;
 mod pay;
 mod people;
+mod profile;
 pub mod recovery;
 mod review;
 mod rooms;
@@ -68,6 +69,8 @@ enum Timer {
     Newcomer(LoginId),
     /// vCards that were asked for just now may be again.
     VCards(LoginId),
+    /// The same for what contacts publish.
+    Wishes(LoginId),
     /// The roster is looked through again.
     Roster(LoginId),
     /// A ghost that types is shown typing again, or no longer.
@@ -222,6 +225,7 @@ impl Engine {
                 Timer::Import(login) => self.import_next(&login)?,
                 Timer::Newcomer(login) => self.next_newcomer(&login)?,
                 Timer::VCards(login) => self.vcards_rested(&login)?,
+                Timer::Wishes(login) => self.wishes_rested(&login)?,
                 Timer::Roster(login) => self.queue_import(&login)?,
                 Timer::Typing(contact) => self.renew_typing(&contact)?,
                 Timer::List(login) => self.list_next(&login)?,
@@ -250,6 +254,9 @@ impl Engine {
                     }
                     Want::Ask(login, question) => self.ask(&login, question)?,
                     Want::Now(ephemeral) => self.outputs.push(Output::Now(ephemeral)),
+                    // The same picture may be announced twice, by its vCard and by XEP-0084.
+                    Want::Soft(contact, MatrixWorkFor::Photo { hash, .. })
+                        if self.soft.values().any(|(whose, which)| *whose == contact && *which == hash) => {}
                     Want::Soft(contact, MatrixWorkFor::Photo { hash, mime, bytes }) => {
                         // As the bot: the ghost's account may not exist yet.
                         let user = self.bridge.homeserver.bot.clone();

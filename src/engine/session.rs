@@ -80,6 +80,8 @@ pub(super) struct Live {
     pub vcards_asked: HashMap<BareJid, u64>,
     /// A timer is set for those that rest.
     pub vcards_rest: bool,
+    /// What contacts have announced and is to be asked for.
+    pub wishes: super::profile::Wishes,
     pub histories: VecDeque<BareJid>,
     pub import: super::upkeep::Import,
     /// Contacts whose rooms are to be put into the space.
@@ -93,6 +95,9 @@ pub(super) struct Live {
     pub upload: super::files::Upload,
     /// Initial presence was sent on this stream, so what the server kept is on its way.
     pub hello: bool,
+    /// The server wants to know whether the person looks (XEP-0352), and what it was told last.
+    pub csi: bool,
+    pub active: bool,
 }
 
 impl Live {
@@ -210,9 +215,12 @@ impl Engine {
         live.questions.clear();
         live.vcards.clear();
         live.vcards_asked.clear();
+        live.wishes = super::profile::Wishes::default();
         live.histories.clear();
         live.own_typing.clear();
         live.hello = false;
+        // Every stream begins as active, a resumed one too (XEP-0352 section 5.2).
+        (live.csi, live.active) = (up.csi, true);
         live.upload = super::files::Upload::Unasked;
         let resumed = match (up.resumed, &mut live.session) {
             (Some(h), Some(session)) => {
@@ -332,6 +340,8 @@ impl Engine {
         self.show_all_presence(login)?;
         self.queue_import(login)?;
         self.queue_histories(login)?;
+        self.queue_wishes(login)?;
+        self.say_activity(login)?;
         self.run_newcomers(login);
         self.queue_listing(login)?;
         let ours = login.clone();

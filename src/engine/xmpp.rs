@@ -20,8 +20,8 @@ use crate::{
         content::Content,
         failure,
         history::{self, Archived, MAM},
-        message, receipt, stable_id,
-        stanza::{Stanza, to_xml},
+        message, nickname, pep, receipt, stable_id,
+        stanza::{CLIENT, Stanza, to_xml},
     },
 };
 
@@ -125,6 +125,14 @@ impl Engine {
                 return Ok(());
             };
             return self.arrive(login, &account, &Arrival { copy: true, ..Arrival::live(&copy, now) });
+        }
+        if stanza.kind != "error"
+            && let Some(events) = pep::take_events(&mut stanza)
+        {
+            self.on_events(login, stanza.from.as_ref(), &events)?;
+            if !stanza.has("body", CLIENT) {
+                return Ok(());
+            }
         }
         self.arrive(login, &account, &Arrival::live(element, now))
     }
@@ -334,6 +342,9 @@ impl Engine {
                 self.bridge.store.bind(contact, name, None)?;
             }
             return self.advance_archive(&contact.login, source, archive_id.as_deref());
+        }
+        if let Some(nick) = nickname::take(stanza).filter(|_| !own) {
+            self.note_nickname(contact, nick)?;
         }
         if !stanza.leftovers().is_empty() {
             self.bridge.ignore("payload that is not translated");

@@ -73,6 +73,14 @@ tables! {
     Space = b'a', "space";
     /// Rooms that are said to replace ours.
     Successor = b'z', "successor";
+    /// What of people's Matrix profiles goes to their accounts.
+    Published = b'O', "published";
+    /// What contacts publish of themselves.
+    Profile = b'P', "profile";
+    /// Since when contacts' clients and people have not been active.
+    Idle = b'Q', "idle";
+    /// Messages that are to disappear, and what chats have agreed on.
+    Vanishing = b'S', "vanishing";
 }
 
 impl Key {

@@ -12,6 +12,7 @@ mod conformance;
 pub mod contact;
 pub mod debt;
 pub mod held;
+pub mod idle;
 mod integrity;
 pub mod key;
 pub mod login;
@@ -24,6 +25,8 @@ pub mod newcomer;
 pub mod overlay;
 pub mod portal;
 pub mod presence;
+pub mod profile;
+pub mod published;
 pub mod reaction;
 mod record;
 pub mod recovered;
@@ -36,6 +39,7 @@ pub mod space;
 pub mod successor;
 pub mod transaction;
 pub mod trouble;
+pub mod vanishing;
 pub mod verify;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -221,6 +225,10 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         table!(Space, "space", space::Space),
         table!(Successor, "successor", successor::Successor),
         table!(Features, "features", crate::domain::feature::Features),
+        table!(Published, "published", published::Published),
+        table!(Profile, "profile", profile::Profile),
+        verify::Table { name: "idle", prefix: &[key::Table::Idle as u8], decode: &idle::readable },
+        verify::Table { name: "vanishing", prefix: &[key::Table::Vanishing as u8], decode: &vanishing::readable },
     ]
 }
 

@@ -30,6 +30,12 @@
 //! | [`subscription`] | notices, commands `accept` and `deny` | RFC 6121 section 3, XEP-0172 |
 //! | [`roster`] | ghosts and rooms | RFC 6121 section 2 |
 //! | [`vcard`] | ghost profile | XEP-0054, XEP-0153 |
+//! | [`avatar`] | ghost profile | XEP-0084 |
+//! | [`nickname`] | ghost profile | XEP-0172 |
+//! | [`vcard4`] | ghost profile | XEP-0292 |
+//! | [`pep`] | | XEP-0163, XEP-0060 |
+//! | [`idle`] | `m.presence`: `last_active_ago` | XEP-0319 |
+//! | [`activity`] | `m.presence` | XEP-0352 |
 //! | [`history`] | `?ts=` | XEP-0203, XEP-0313, XEP-0136 |
 //! | [`carbon`] | events from the account's own ghost | XEP-0280 |
 //! | [`discovery`] | | XEP-0030, XEP-0092, XEP-0115, XEP-0199, XEP-0202 |
@@ -39,7 +45,9 @@
 //! | [`upgrade`] | `m.room.tombstone` | |
 //! | [`bridge_info`] | `m.bridge`, `uk.half-shot.bridge` (MSC2346) | |
 
+pub mod activity;
 pub mod attention;
+pub mod avatar;
 pub mod bridge_info;
 pub mod carbon;
 pub mod chat_state;
@@ -53,10 +61,13 @@ pub mod file;
 pub mod file_name;
 pub mod history;
 pub mod html;
+pub mod idle;
 pub mod layout;
 pub mod location;
 pub mod markup;
 pub mod message;
+pub mod nickname;
+pub mod pep;
 pub mod presence;
 pub mod reaction;
 pub mod receipt;
@@ -75,4 +86,5 @@ pub mod subscription;
 pub mod upgrade;
 pub mod upload;
 pub mod vcard;
+pub mod vcard4;
 pub mod xhtml;

@@ -79,6 +79,11 @@ fn photo(card: &Element) -> Photo {
     else {
         return Photo::None;
     };
+    picture(&encoded)
+}
+
+/// A picture in base64, if it is one of a kind and size that is taken.
+pub fn picture(encoded: &str) -> Photo {
     let encoded: String = encoded.split_whitespace().collect();
     if encoded.is_empty() {
         return Photo::None;

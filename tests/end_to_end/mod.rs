@@ -21,6 +21,7 @@ mod http;
 mod isolation;
 mod messenger;
 mod process;
+mod profiles;
 mod program;
 mod recovery;
 mod refusals;

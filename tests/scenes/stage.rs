@@ -86,6 +86,8 @@ pub struct Stage {
     pub read: Vec<OwnedRoomId>,
     pub pages: VecDeque<Result<RoomPage, Failure>>,
     pub acknowledged: Option<u32>,
+    /// What the server was told of whether the person looks, on all streams.
+    pub activity: Vec<bool>,
     /// The answers of the XMPP server, by a word of the question: the children of the `result`.
     pub answers: HashMap<&'static str, String>,
     /// Questions of these namespaces stay without an answer.
@@ -171,6 +173,7 @@ impl Stage {
             read: Vec::new(),
             pages: VecDeque::new(),
             acknowledged: None,
+            activity: Vec::new(),
             answers: HashMap::new(),
             silent: Vec::new(),
             archive: Vec::new(),
@@ -451,6 +454,7 @@ impl Stage {
                     }
                 }
                 StreamOrder::Ack(h) => self.acknowledged = Some(h),
+                StreamOrder::Activity { active } => self.activity.push(active),
                 StreamOrder::Close | StreamOrder::Suspend => {
                     self.stream = None;
                     inputs.push_back(Input::Stream { stream, report: StreamReport::Down(StreamEnd::Closed) });
@@ -472,6 +476,7 @@ impl Stage {
             management: self.managed.then(|| Management { id: Some("sm".to_owned()), location: None }),
             max_bytes: None,
             roster_versioning: false,
+            csi: true,
             keep: self.keep.clone(),
             mechanism: "SCRAM-SHA-1".to_owned(),
         }
@@ -669,8 +674,14 @@ impl Stage {
     }
 
     pub fn is(&mut self, state: PresenceState, status: Option<&str>) {
+        self.was_active(state, status, None);
+    }
+
+    /// The same with when they were last active, in milliseconds before now.
+    pub fn was_active(&mut self, state: PresenceState, status: Option<&str>, last_active_ago: Option<u64>) {
         let user = UserId::parse(OWNER).unwrap();
-        self.transaction(Vec::new(), vec![EphemeralEvent::Presence { user, state, status: status.map(str::to_owned) }]);
+        let status = status.map(str::to_owned);
+        self.transaction(Vec::new(), vec![EphemeralEvent::Presence { user, state, status, last_active_ago }]);
     }
 
     // ---- what was seen

@@ -109,7 +109,7 @@ fn messages_are_shown_as_waiting_and_doubted_in_some_worlds() {
 #[test]
 fn files_are_carried_both_ways_fail_and_are_tried_again() {
     let mut stories = String::new();
-    for seed in 0..40 {
+    for seed in 0..120 {
         let mut world = World::new(seed, Planted::None, true);
         world.run().unwrap();
         stories.push_str(&world.story());
