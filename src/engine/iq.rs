@@ -252,7 +252,7 @@ impl Engine {
             Question::Slot { contact, debt, .. } => {
                 self.on_slot(&ContactKey { login: login.clone(), contact }, debt, heard)?;
             }
-            Question::JidLookup { email } => self.on_jid_lookup(login, &email, answer)?,
+            Question::JidLookup { email } => self.on_jid_lookup(login, &email, answer, heard.is_some())?,
             Question::Carbons | Question::Barrier => {}
         }
         self.after_answer(login)

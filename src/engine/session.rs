@@ -360,13 +360,18 @@ impl Engine {
         let steady = live.phase == Phase::Up && self.bridge.now.uptime.saturating_sub(live.up_since) >= STEADY;
         live.phase = Phase::Down;
         live.stream = None;
-        live.questions.clear();
+        let lookup = |(_, pending): (String, Pending)| match pending.question {
+            Question::JidLookup { email } => Some(email),
+            _ => None,
+        };
+        let emails: Vec<String> = live.questions.drain().filter_map(lookup).collect();
         live.own_typing.clear();
         live.failures = if steady { 1 } else { live.failures.saturating_add(1) };
         live.last_end = Some(end.clone());
         live.down_since.get_or_insert(self.bridge.now.wall);
         let failures = live.failures;
         self.stop_all_typing(login)?;
+        self.lookups_lost(login, &emails)?;
         // What is on its way is taken back when the next stream says what arrived.
         match end {
             StreamEnd::Closed => return Ok(()),
