@@ -218,6 +218,13 @@ pub enum Effect {
     SendFile(OutgoingFile),
     /// Bring a file of the contact into the homeserver's media; then it is an event. Lane: to Matrix.
     ShowFile(IncomingFile),
+    /// A message's time is over (XEP-0466): the bot takes it out of its room. Lane: to Matrix.
+    Vanish {
+        /// Where.
+        room: OwnedRoomId,
+        /// What.
+        event: OwnedEventId,
+    },
 }
 
 impl Effect {

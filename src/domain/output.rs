@@ -178,6 +178,8 @@ pub enum MatrixCall {
         event: OwnedEventId,
         /// Transaction id.
         txn: String,
+        /// What is said beside it.
+        reason: Option<&'static str>,
     },
     /// `POST /rooms/{room}/receipt/m.read/{event}` as the user.
     Read {

@@ -14,6 +14,7 @@ use crate::{
         effect::{ContactKey, Effect, Lane, Notice},
         feature::Feature,
         stream::StreamOrder,
+        time::Lifetime,
     },
     store::{StoreError, login::Login, portal::Room},
     translate::attention,
@@ -83,6 +84,21 @@ impl Engine {
         }
         self.send(&portal.login, attention::to_xmpp(&portal.contact));
         Ok(None)
+    }
+
+    /// After which time the messages of a room's chat disappear (XEP-0466). Gives what to answer.
+    fn disappearing(
+        &mut self,
+        owner: &OwnedUserId,
+        room: &OwnedRoomId,
+        wish: Option<Lifetime>,
+    ) -> Result<String, StoreError> {
+        match self.bridge.store.room(room)? {
+            Some(Room::Portal(portal)) if self.owner_of(&portal.login)?.as_ref() == Some(owner) => {
+                self.set_disappearing(&portal, wish)
+            }
+            _ => Ok("Use `!msgr disappearing` in the room of a contact.".to_owned()),
+        }
     }
 
     /// Answers in a room, the management room if none is given.
@@ -157,6 +173,9 @@ impl Engine {
             | Command::Id
             | Command::SetManagementRoom
             | Command::DeleteAllPortals { .. } => self.run_room_command(owner, room, &command).map(Some),
+            Command::Disappearing { wish } => {
+                self.disappearing(owner, room, wish).map(|answer| Some(Notice::plain(answer)))
+            }
             Command::Nudge => Ok(self.nudge(owner, room)?.map(Notice::plain)),
             Command::Sync => {
                 let mut asked = 0;
@@ -402,7 +421,7 @@ impl Engine {
             | Timer::Wishes(login)
             | Timer::List(login)
             | Timer::Question(login, _) => login != ours,
-            Timer::Typing(contact) | Timer::Delivery(contact) => contact.login != *ours,
+            Timer::Typing(contact) | Timer::Delivery(contact) | Timer::Vanish(contact) => contact.login != *ours,
             Timer::Sweep | Timer::Invitation(_) => true,
         });
         self.watched.retain(|contact, _| contact.login != *ours);

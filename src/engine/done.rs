@@ -82,6 +82,9 @@ impl Engine {
 
     /// A debt to the homeserver is paid.
     pub(super) fn paid(&mut self, debt: &Debt, receipt: Receipt) -> Result<(), StoreError> {
+        if let Receipt::Event(event) = &receipt {
+            self.keep_promise(debt, event)?;
+        }
         match (&debt.lane, &debt.effect, receipt) {
             (Lane::Ghost(contact), Effect::RegisterGhost, _) => {
                 self.bridge.ghost_registered(contact)?;

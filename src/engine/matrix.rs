@@ -327,6 +327,8 @@ impl Engine {
             // The message itself says that the person types no longer.
             live.own_typing.remove(&portal.contact);
         }
+        // Who writes has read what was there.
+        self.read_vanishing(portal, None)?;
         match told {
             Ok(()) => {
                 self.watch_message(portal);
@@ -378,6 +380,7 @@ impl Engine {
             }
             EphemeralEvent::Read { room, user, event } => match self.bridge.store.room(&room)? {
                 Some(Room::Portal(portal)) if self.owner_of(&portal.login)?.as_ref() == Some(&user) => {
+                    self.read_vanishing(&portal, Some(&event))?;
                     self.on_read(&portal, &event)
                 }
                 _ => Ok(()),

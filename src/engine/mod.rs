@@ -25,6 +25,7 @@ mod space;
 mod talk;
 mod upgrade;
 mod upkeep;
+mod vanish;
 mod xmpp;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -83,6 +84,8 @@ enum Timer {
     Sweep,
     /// What waits to be sent to a contact is looked after.
     Delivery(ContactKey),
+    /// The next message of a chat disappears.
+    Vanish(ContactKey),
 }
 
 /// The state machine.
@@ -199,6 +202,9 @@ impl Engine {
         }
         // Starts are spread, so that a thousand logins do not arrive at one server at once.
         let logins = self.bridge.store.logins()?;
+        for login in &logins {
+            self.watch_vanishing(&login.id)?;
+        }
         for (place, login) in logins.iter().filter(|login| login.suspended.is_none()).enumerate() {
             self.wake_person(&login.owner)?;
             self.connect_in(&login.id, u64::try_from(place).unwrap_or(u64::MAX).saturating_mul(20))?;
@@ -231,6 +237,7 @@ impl Engine {
                 Timer::List(login) => self.list_next(&login)?,
                 Timer::Invitation(room) => self.ask_for_invitation(&room)?,
                 Timer::Sweep => self.sweep()?,
+                Timer::Vanish(portal) => self.next_to_vanish(&portal)?,
                 Timer::Delivery(portal) if checks < delivery::CHECKS => {
                     checks += 1;
                     self.check_delivery(&portal)?;

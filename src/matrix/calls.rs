@@ -268,8 +268,10 @@ impl Client {
         room: &RoomId,
         event: &ruma::EventId,
         txn: &str,
+        reason: Option<&str>,
     ) -> Result<OwnedEventId, CallError> {
-        let request = redact_event::v3::Request::new(room.to_owned(), event.to_owned(), txn.into());
+        let mut request = redact_event::v3::Request::new(room.to_owned(), event.to_owned(), txn.into());
+        request.reason = reason.map(str::to_owned);
         Ok(self.call("redact", Some(user), request).await?.event_id)
     }
 

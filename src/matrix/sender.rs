@@ -157,8 +157,8 @@ impl MatrixSender {
             MatrixCall::GetState { room, user, kind, key } => {
                 client.state(user, room, kind, key).await.map(|content| Receipt::Content(content.to_string()))
             }
-            MatrixCall::Redact { room, user, event, txn } => {
-                client.redact(user, room, event, txn).await.map(Receipt::Event)
+            MatrixCall::Redact { room, user, event, txn, reason } => {
+                client.redact(user, room, event, txn, *reason).await.map(Receipt::Event)
             }
             MatrixCall::Read { room, user, event } => {
                 client.read(user, room, event).await?;

@@ -35,6 +35,7 @@
 //! | [`vcard4`] | ghost profile | XEP-0292 |
 //! | [`pep`] | | XEP-0163, XEP-0060 |
 //! | [`idle`] | `m.presence`: `last_active_ago` | XEP-0319 |
+//! | [`disappearing`] | redaction by the bridge, command `disappearing` | XEP-0466 |
 //! | [`activity`] | `m.presence` | XEP-0352 |
 //! | [`history`] | `?ts=` | XEP-0203, XEP-0313, XEP-0136 |
 //! | [`carbon`] | events from the account's own ghost | XEP-0280 |
@@ -52,6 +53,7 @@ pub mod bridge_info;
 pub mod carbon;
 pub mod chat_state;
 pub mod content;
+pub mod disappearing;
 pub mod discovery;
 pub mod edit;
 pub mod encrypted;

@@ -17,7 +17,7 @@ struct Scene {
     alice: String,
     portal: Portal,
     management: String,
-    _bridge: Bridge,
+    bridge: Bridge,
 }
 
 /// A person whose account is alice's, and their contact Bob, who has done this before.
@@ -31,7 +31,7 @@ fn begin(domain: &str, reach: super::servers::Reach, accounts: [Account; 2], bef
     let person = bridge.person("romeo");
     let management = Management::sign_in(&person, &alice_account.jid).room().to_owned();
     let portal = Portal::appears(&person, &bob.jid);
-    Scene { person, bob, alice: alice_account.jid, portal, management, _bridge: bridge }
+    Scene { person, bob, alice: alice_account.jid, portal, management, bridge }
 }
 
 fn on_prosody() -> Scene {
@@ -208,6 +208,55 @@ fn a_server_that_knows_the_person_does_not_look_holds_back_presence_and_no_messa
     scene.bob.call("ping", json!({}));
     scene.person.call("presence", json!({"presence": "online", "status": "looking"}));
     scene.sees("Bob, once the person looks", "online", |status| status == "held back again");
+}
+
+fn message(person: &Person, room: &str, body: &str) -> String {
+    person.hears(room, body)["event_id"].as_str().expect("an event id").to_owned()
+}
+
+fn sees_gone(person: &Person, event: &str) {
+    let redaction = person.expect("the redaction", |told| {
+        told["event"] == "redaction" && (told["redacts"] == event || told["content"]["redacts"] == event)
+    });
+    assert_eq!(redaction["content"]["reason"], "This message has disappeared.", "{redaction}");
+}
+
+/// XEP-0466: the contact's message goes when it was read, also after a restart; the person's own goes and says so.
+#[test]
+fn messages_disappear_once_they_were_read_also_after_a_restart() {
+    let scene = on_prosody();
+    let (person, room) = (&scene.person, scene.portal.room.as_str());
+    let says = |body: &str, timer: u32| {
+        let extra = format!("<ephemeral xmlns='urn:xmpp:ephemeral:0' timer='{timer}'/>");
+        scene.bob.call("send", json!({"to": scene.alice, "body": body, "extra": [extra]}));
+        message(person, room, body)
+    };
+    let first = says("burn this", 1);
+    person.expect("the notice", |told| {
+        told["room"] == room && told["body"].as_str().is_some_and(|body| body.contains("disappear 1 second after"))
+    });
+    person.call("read", json!({"room": room, "event_id": first}));
+    sees_gone(person, &first);
+
+    let second = says("and this, later", 2);
+    let own = person.say(room, "I burn it");
+    let heard = scene.bob.hears(&scene.alice, "I burn it");
+    assert!(
+        heard["xml"].as_str().is_some_and(|xml| xml.contains("urn:xmpp:ephemeral:0") && xml.contains("timer=\"2\"")),
+        "{heard}"
+    );
+    scene.bridge.kill();
+    scene.bridge.launch();
+    sees_gone(person, &second);
+    sees_gone(person, &own);
+
+    person.say(room, "!msgr disappearing off");
+    person.expect("the answer", |told| {
+        told["body"].as_str().is_some_and(|body| body.contains("does not disappear any more"))
+    });
+    person.say(room, "this stays");
+    let heard = scene.bob.hears(&scene.alice, "this stays");
+    assert!(!heard["xml"].as_str().is_some_and(|xml| xml.contains("urn:xmpp:ephemeral:0")), "{heard}");
 }
 
 #[test]

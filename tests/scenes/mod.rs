@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod about;
+mod disappearing;
 mod doors;
 mod failure;
 mod files;
