@@ -54,6 +54,13 @@ pub enum Command {
     Sync,
     /// Ask the contact of this room for attention.
     Nudge,
+    /// Let the account show one's name and picture in Matrix.
+    PublishProfile {
+        /// Of which login.
+        login: Option<String>,
+        /// From now on, or no longer.
+        on: bool,
+    },
     /// After which time messages of this room's chat disappear.
     Disappearing {
         /// `None`: only asks.
@@ -111,7 +118,7 @@ pub struct Entry {
 }
 
 /// Every command, in the order of `help`.
-pub const COMMANDS: [Entry; 19] = [
+pub const COMMANDS: [Entry; 20] = [
     Entry { name: "help", arguments: "", help: "Show this list." },
     Entry {
         name: "login",
@@ -150,6 +157,11 @@ pub const COMMANDS: [Entry; 19] = [
     Entry { name: "ping", arguments: "", help: "Show whether I am there and how your accounts are." },
     Entry { name: "cancel", arguments: "", help: "Stop a sign-in that was begun." },
     Entry { name: "version", arguments: "", help: "Show which version of the bridge this is." },
+    Entry {
+        name: "publish-profile",
+        arguments: "[login] <on | off>",
+        help: "Let your account show your name and picture in Matrix, or no longer.",
+    },
     Entry {
         name: "disappearing",
         arguments: "[time | off]",
@@ -196,6 +208,13 @@ pub fn parse(text: &str) -> Result<Command, String> {
         }
         "sync" => Command::Sync,
         "nudge" => Command::Nudge,
+        "publish-profile" => {
+            let (login, on) = login_and_who("publish-profile")?;
+            match on.to_lowercase().as_str() {
+                on @ ("on" | "off") => Command::PublishProfile { login, on: on == "on" },
+                _ => return Err(usage("publish-profile")),
+            }
+        }
         "disappearing" if rest.trim().is_empty() => Command::Disappearing { wish: None },
         "disappearing" => match read_time(rest) {
             Some(wish) => Command::Disappearing { wish: Some(wish) },
@@ -356,6 +375,12 @@ mod tests {
         assert_eq!(all[6..], [None; 7]);
         assert_eq!(parse("disappearing 7d"), Ok(Command::Disappearing { wish: some(604_800) }));
         assert_eq!(parse("disappearing"), Ok(Command::Disappearing { wish: None }));
+        assert_eq!(parse("publish-profile on"), Ok(Command::PublishProfile { login: None, on: true }));
+        assert_eq!(
+            parse("publish-profile a@b off"),
+            Ok(Command::PublishProfile { login: Some("a@b".to_owned()), on: false })
+        );
+        assert!(parse("publish-profile").unwrap_err().contains("on | off"));
         assert!(parse("disappearing soon").unwrap_err().contains("7d"));
     }
 

@@ -96,10 +96,44 @@ pub enum Question {
         /// Whose.
         contact: BareJid,
     },
+    /// A step of publishing the person's own profile.
+    Publish(Publish),
     /// The JID behind an e-mail address (the Messenger service).
     JidLookup {
         /// The e-mail address.
         email: String,
+    },
+}
+
+/// A step of publishing the person's own profile to their account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Publish {
+    /// The nickname (XEP-0172); `None` takes it back.
+    Nick(Option<String>),
+    /// The bytes of the picture (XEP-0084).
+    AvatarData {
+        /// The `mxc://` URI that it is of.
+        url: String,
+        /// The picture.
+        own: OwnPicture,
+    },
+    /// What the picture is, once its bytes are there.
+    AvatarMetadata {
+        /// The `mxc://` URI that it is of.
+        url: String,
+        /// The picture.
+        own: OwnPicture,
+    },
+    /// There is no picture any more.
+    NoAvatar,
+    /// The vCard as it is (XEP-0054), to be given this nickname.
+    ReadVCard(Option<String>),
+    /// The vCard as it is to be.
+    WriteVCard {
+        /// The nickname in it.
+        name: Option<String>,
+        /// All of it, as XML.
+        card: String,
     },
 }
 

@@ -162,8 +162,10 @@ pub enum Receipt {
     Media(String),
     /// So many are in the room.
     Members(u64),
-    /// The content of an event, JSON.
+    /// The content of an event, or a profile, JSON.
     Content(String),
+    /// A small file.
+    Bytes(Vec<u8>),
 }
 
 /// Every failure is one of the two.

@@ -199,6 +199,18 @@ pub enum MatrixCall {
         /// Which.
         event: OwnedEventId,
     },
+    /// `GET /profile/{user}`. Gives [`super::input::Receipt::Content`].
+    GetProfile {
+        /// Whose.
+        user: OwnedUserId,
+    },
+    /// A picture in the largest of a few small sizes that has at most so many bytes. Gives [`super::input::Receipt::Bytes`].
+    GetPicture {
+        /// Its `mxc://` URI.
+        url: String,
+        /// Bytes.
+        most: usize,
+    },
 }
 
 /// What is to be made.

@@ -176,6 +176,7 @@ impl Engine {
             Command::Disappearing { wish } => {
                 self.disappearing(owner, room, wish).map(|answer| Some(Notice::plain(answer)))
             }
+            Command::PublishProfile { login, on } => self.publish_profile(owner, login.as_deref(), on).map(Some),
             Command::Nudge => Ok(self.nudge(owner, room)?.map(Notice::plain)),
             Command::Sync => {
                 let mut asked = 0;
@@ -197,7 +198,7 @@ impl Engine {
     }
 
     /// Which login a command without one means: the only one.
-    fn only_login(
+    pub(super) fn only_login(
         &self,
         owner: &OwnedUserId,
         named: Option<&str>,

@@ -2,7 +2,7 @@
 
 use ruma::{OwnedEventId, UserId};
 
-use super::{Engine, Timer};
+use super::{Engine, Soft, Timer};
 use crate::{
     domain::{
         DebtId,
@@ -29,7 +29,12 @@ impl Engine {
         let id = match work {
             WorkId::Debt(id) => id,
             WorkId::Soft(number) => {
-                let Some((contact, hash)) = self.soft.remove(&number) else { return Ok(()) };
+                let (contact, hash) = match self.soft.remove(&number) {
+                    None => return Ok(()),
+                    Some(Soft::Photo(contact, hash)) => (contact, hash),
+                    Some(Soft::Profile { owner, again }) => return self.on_own_profile(&owner, again, &outcome),
+                    Some(Soft::Own(login, url)) => return self.on_own_picture(&login, url, outcome),
+                };
                 return if let Outcome::Done(Receipt::Media(url)) = outcome {
                     self.bridge.photo_uploaded(&contact, hash, url)
                 } else {

@@ -4,7 +4,7 @@
 use minidom::Element;
 
 use super::{
-    Engine, Timer,
+    Engine, Timer, publish,
     session::{Pending, Phase},
 };
 use crate::{
@@ -66,6 +66,7 @@ impl Engine {
             Question::VCard { contact, .. } => (Some(contact.as_str()), "get", vcard::get()),
             Question::Avatar { contact, hash } => (Some(contact.as_str()), "get", avatar::ask(hash)),
             Question::VCard4 { contact } => (Some(contact.as_str()), "get", vcard4::get()),
+            Question::Publish(step) => publish::payload(step),
             Question::Caps { client, caps, .. } => (Some(client.as_str()), "get", discovery::ask(Some(caps))),
             Question::Services => (Some(domain), "get", upload::ask_services()),
             Question::Service { service } => (Some(service.as_str()), "get", discovery::ask(None)),
@@ -246,6 +247,7 @@ impl Engine {
                 self.on_vcard4(&ContactKey { login: login.clone(), contact }, answer, heard.is_some())?;
                 self.next_wish(login)?;
             }
+            Question::Publish(step) => self.on_published(login, step, answer, heard)?,
             Question::Caps { caps, contact, .. } => self.on_caps(login, &contact, &caps, answer)?,
             Question::Services => self.on_services(login, answer, heard.is_some())?,
             Question::Service { service } => self.on_service(login, service, answer, heard.is_some()),

@@ -112,6 +112,9 @@ impl Engine {
         if member.membership == "invite" && self.bridge.is_ours(&target) {
             return self.on_ghost_invited(&event.sender, &event.room, &target);
         }
+        if member.membership == "join" && !self.bridge.is_ours(&target) {
+            self.note_own_profile(&target, &event.content)?;
+        }
         match self.bridge.store.room(&event.room)? {
             Some(Room::Portal(portal)) if self.owner_of(&portal.login)?.as_ref() == Some(&target) => {
                 let membership = match member.membership.as_str() {

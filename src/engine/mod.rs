@@ -16,6 +16,7 @@ mod newcomer;
 mod pay;
 mod people;
 mod profile;
+mod publish;
 pub mod recovery;
 mod review;
 mod rooms;
@@ -38,7 +39,7 @@ use crate::{
     domain::{
         DebtId, Input, LoginId, Now, Output, StreamId,
         effect::{ContactKey, Lane},
-        output::{AskId, MatrixCall, MatrixWork, WorkId},
+        output::{AskId, MatrixCall},
         stream::StreamOrder,
     },
     store::{Store, StoreError},
@@ -88,6 +89,16 @@ enum Timer {
     Vanish(ContactKey),
 }
 
+/// What a request to the homeserver is for that is not a debt.
+enum Soft {
+    /// A photo of this hash for this contact.
+    Photo(ContactKey, String),
+    /// The profile of a person; `again`: there was news meanwhile.
+    Profile { owner: OwnedUserId, again: bool },
+    /// The person's own picture (`mxc://` URI), for their account.
+    Own(LoginId, String),
+}
+
 /// The state machine.
 pub struct Engine {
     bridge: Bridge,
@@ -97,8 +108,8 @@ pub struct Engine {
     asks: HashMap<AskId, signin::Asked>,
     /// Debts that a shell has in hand as a request to the homeserver.
     requests: HashMap<DebtId, Lane>,
-    /// Work in hand that is not a debt: a photo of this hash for this contact.
-    soft: HashMap<u64, (ContactKey, String)>,
+    /// Work in hand that is not a debt.
+    soft: HashMap<u64, Soft>,
     next_soft: u64,
     transfers: Transfers,
     timers: BTreeSet<(u64, Timer)>,
@@ -263,14 +274,13 @@ impl Engine {
                     Want::Now(ephemeral) => self.outputs.push(Output::Now(ephemeral)),
                     // The same picture may be announced twice, by its vCard and by XEP-0084.
                     Want::Soft(contact, MatrixWorkFor::Photo { hash, .. })
-                        if self.soft.values().any(|(whose, which)| *whose == contact && *which == hash) => {}
+                        if self.soft.values().any(
+                            |soft| matches!(soft, Soft::Photo(whose, which) if *whose == contact && *which == hash),
+                        ) => {}
                     Want::Soft(contact, MatrixWorkFor::Photo { hash, mime, bytes }) => {
                         // As the bot: the ghost's account may not exist yet.
                         let user = self.bridge.homeserver.bot.clone();
-                        self.next_soft += 1;
-                        self.soft.insert(self.next_soft, (contact, hash));
-                        let call = MatrixCall::Upload { user, mime, bytes };
-                        self.outputs.push(Output::Matrix(MatrixWork { id: WorkId::Soft(self.next_soft), call }));
+                        self.soft_work(Soft::Photo(contact, hash), MatrixCall::Upload { user, mime, bytes });
                     }
                 }
             }

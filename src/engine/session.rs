@@ -82,6 +82,7 @@ pub(super) struct Live {
     pub vcards_rest: bool,
     /// What contacts have announced and is to be asked for.
     pub wishes: super::profile::Wishes,
+    pub publishing: super::publish::Publishing,
     pub histories: VecDeque<BareJid>,
     pub import: super::upkeep::Import,
     /// Contacts whose rooms are to be put into the space.
@@ -342,6 +343,7 @@ impl Engine {
         self.queue_histories(login)?;
         self.queue_wishes(login)?;
         self.say_activity(login)?;
+        self.resume_publishing(login)?;
         self.run_newcomers(login);
         self.queue_listing(login)?;
         let ours = login.clone();

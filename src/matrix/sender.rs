@@ -165,6 +165,8 @@ impl MatrixSender {
                 self.presence.note_activity(user);
                 Ok(Receipt::Nothing)
             }
+            MatrixCall::GetProfile { user } => client.profile(user).await.map(Receipt::Content),
+            MatrixCall::GetPicture { url, most } => client.picture(url, *most).await.map(Receipt::Bytes),
             MatrixCall::GetEvent { room, user, event } => {
                 client.event_content(user, room, event).await.map(Receipt::Content)
             }
@@ -288,8 +290,10 @@ impl MatrixSender {
 fn kind(call: &MatrixCall) -> Kind {
     match call {
         MatrixCall::Register { .. } => Kind::Register,
-        MatrixCall::SetDisplayName { .. } | MatrixCall::SetAvatar { .. } => Kind::Profile,
-        MatrixCall::Upload { .. } => Kind::Media,
+        MatrixCall::SetDisplayName { .. } | MatrixCall::SetAvatar { .. } | MatrixCall::GetProfile { .. } => {
+            Kind::Profile
+        }
+        MatrixCall::Upload { .. } | MatrixCall::GetPicture { .. } => Kind::Media,
         MatrixCall::CreateRoom(_) => Kind::Create,
         MatrixCall::Join { .. } | MatrixCall::CountMembers { .. } | MatrixCall::Leave { .. } => Kind::Membership,
         MatrixCall::Invite { .. } => Kind::Invite,

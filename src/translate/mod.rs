@@ -30,8 +30,8 @@
 //! | [`subscription`] | notices, commands `accept` and `deny` | RFC 6121 section 3, XEP-0172 |
 //! | [`roster`] | ghosts and rooms | RFC 6121 section 2 |
 //! | [`vcard`] | ghost profile | XEP-0054, XEP-0153 |
-//! | [`avatar`] | ghost profile | XEP-0084 |
-//! | [`nickname`] | ghost profile | XEP-0172 |
+//! | [`avatar`] | ghost profile; the person's own profile | XEP-0084 |
+//! | [`nickname`] | ghost profile; the person's own profile | XEP-0172 |
 //! | [`vcard4`] | ghost profile | XEP-0292 |
 //! | [`pep`] | | XEP-0163, XEP-0060 |
 //! | [`idle`] | `m.presence`: `last_active_ago` | XEP-0319 |

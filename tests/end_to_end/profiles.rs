@@ -259,6 +259,55 @@ fn messages_disappear_once_they_were_read_also_after_a_restart() {
     assert!(!heard["xml"].as_str().is_some_and(|xml| xml.contains("urn:xmpp:ephemeral:0")), "{heard}");
 }
 
+/// The person's own name and picture are the account's once they ask for it, change with them, and are taken back.
+fn publishes(scene: &Scene) {
+    let says = |words: &str, wanted: &str| {
+        scene.person.say(&scene.management, words);
+        scene.person.expect(wanted, |told| {
+            told["room"] == scene.management.as_str() && told["body"].as_str().is_some_and(|body| body.contains(wanted))
+        });
+    };
+    let node = |node: &str| scene.bob.call("pep", json!({"jid": scene.alice, "node": node}));
+    let nick = "http://jabber.org/protocol/nick";
+    scene.person.call("set_displayname", json!({"name": "Romeo Montague"}));
+    let media =
+        scene.person.call("upload", json!({"name": "me.png", "mime": "image/png", "content": {"base64": PHOTO}}));
+    scene.person.call("set_avatar", json!({"url": media["url"]}));
+    assert_eq!(node(nick), Value::Null, "nothing is published unasked");
+    says("publish-profile on", "from now on");
+    let told = |what: &str, parts: &[&str]| {
+        scene.bob.expect(what, |event| {
+            event["event"] == "message"
+                && event["xml"].as_str().is_some_and(|xml| parts.iter().all(|part| xml.contains(part)))
+        })
+    };
+    told("the nickname", &[nick, "Romeo Montague"]);
+    let metadata = told("the avatar", &["urn:xmpp:avatar:metadata", "info ", "image/png"]);
+    let xml = metadata["xml"].as_str().unwrap_or_default();
+    let info = xml.split_once("info ").map(|(_, info)| info).expect("what it is");
+    let id = info.split(" id=\"").nth(1).and_then(|id| id.split('"').next());
+    let id = id.or_else(|| info.strip_prefix("id=\"")?.split('"').next()).expect("its hash").to_owned();
+    assert!(node("urn:xmpp:avatar:data").as_str().is_some_and(|item| item.contains(&id)), "{id}");
+    scene.person.call("set_displayname", json!({"name": "Romeo M."}));
+    told("the new nickname", &[nick, "Romeo M."]);
+    let mark = scene.bob.mark();
+    says("publish-profile off", "taken back");
+    scene.bob.expect_since(mark, "no avatar", |event| {
+        event["xml"].as_str().is_some_and(|xml| xml.contains("urn:xmpp:avatar:metadata") && !xml.contains("info"))
+    });
+    assert!(!node(nick).as_str().is_some_and(|item| item.contains("Romeo")));
+}
+
+#[test]
+fn the_persons_profile_is_published_to_prosody_where_they_ask_for_it() {
+    publishes(&on_prosody());
+}
+
+#[test]
+fn the_persons_profile_is_published_to_ejabberd_where_they_ask_for_it() {
+    publishes(&on_ejabberd(|_| {}));
+}
+
 #[test]
 fn ejabberd_holds_back_no_message_while_the_person_does_not_look() {
     let scene = on_ejabberd(|_| {});

@@ -5,7 +5,7 @@ use messenger_bridge::domain::output::{Ephemeral, MatrixCall};
 use ruma::presence::PresenceState;
 use sha1::{Digest, Sha1};
 
-use super::stage::Stage;
+use super::stage::{OWNER, Stage};
 
 const JID: &str = "juliet@capulet.lit";
 const JULIET: &str = "<item jid='juliet@capulet.lit' subscription='both'/>";
@@ -335,4 +335,148 @@ fn the_server_is_told_whether_the_person_looks_and_again_on_every_stream() {
     stage.says(&room, "yes");
     assert_eq!((stage.bodies(JID), stage.texts_to(JID)), (vec!["are you there?".to_owned()], vec!["yes".to_owned()]));
     assert_eq!(stage.engine.debts(), 0);
+}
+
+const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
+
+/// What was published or written to the account since then, in short.
+fn published(stage: &Stage, since: usize) -> Vec<String> {
+    let sets = stage.sent[since..].iter().filter(|iq| iq.attr("type") == Some("set") && iq.attr("to").is_none());
+    let short = |iq: &minidom::Element| {
+        let payload = iq.children().next()?;
+        match payload.ns().as_str() {
+            PUBSUB => {
+                let publish = payload.get_child("publish", PUBSUB)?;
+                let item = publish.get_child("item", PUBSUB)?;
+                let inner = item.children().next()?;
+                Some(format!(
+                    "{} {}",
+                    publish.attr("node")?,
+                    if inner.name() == "nick" { inner.text() } else { item.attr("id").unwrap_or_default().to_owned() }
+                ))
+            }
+            "vcard-temp" => Some(format!(
+                "vCard {}",
+                payload.children().map(|child| format!("{}={};", child.name(), child.text())).collect::<String>()
+            )),
+            _ => None,
+        }
+    };
+    sets.filter_map(short).collect()
+}
+
+fn profile_is(stage: &mut Stage, name: &str, picture: Option<&str>) {
+    stage.profile = serde_json::json!({ "displayname": name, "avatar_url": picture }).to_string();
+    // The homeserver tells each room.
+    for jid in [JID, "nurse@capulet.lit"] {
+        let room = stage.room(jid);
+        let content = serde_json::json!({ "membership": "join", "displayname": name, "avatar_url": picture });
+        stage.matrix(&room, OWNER, "m.room.member", Some(OWNER), &content);
+    }
+}
+
+fn willing() -> Stage {
+    let mut stage = Stage::xmpp(&format!("{JULIET}<item jid='nurse@capulet.lit' subscription='both'/>"));
+    stage.answers.insert(PUBSUB, String::new());
+    stage
+        .answers
+        .insert("vcard-temp", "<vCard xmlns='vcard-temp'><FN>Romeo Montague</FN><TEL>1</TEL></vCard>".to_owned());
+    stage
+}
+
+#[test]
+fn nothing_of_the_person_is_published_unless_they_asked() {
+    let mut stage = willing();
+    let before = stage.sent.len();
+    profile_is(&mut stage, "Romeo", Some("mxc://h.test/me"));
+    assert!(published(&stage, before).is_empty());
+    assert!(!stage.calls.iter().any(|call| matches!(call, MatrixCall::GetProfile { .. })));
+    let mut messenger = Stage::messenger("");
+    messenger.command("publish-profile on");
+    assert!(messenger.last_word().contains("can only be read"), "{}", messenger.last_word());
+    assert!(published(&messenger, 0).is_empty());
+}
+
+#[test]
+fn the_persons_name_and_picture_are_published_once_for_each_change_and_taken_back() {
+    let mut stage = willing();
+    let (bytes, hash) = picture("romeo");
+    stage.picture = bytes;
+    stage.profile = serde_json::json!({ "displayname": "Romeo", "avatar_url": "mxc://h.test/me" }).to_string();
+    let before = stage.sent.len();
+    stage.command("publish-profile on");
+    assert_eq!(
+        published(&stage, before),
+        [
+            "http://jabber.org/protocol/nick Romeo".to_owned(),
+            format!("{DATA} {hash}"),
+            format!("{METADATA} {hash}"),
+            "vCard FN=Romeo Montague;TEL=1;NICKNAME=Romeo;".to_owned(),
+        ]
+    );
+    // Every room tells the same: nothing more is published; nor after a restart.
+    let before = stage.sent.len();
+    profile_is(&mut stage, "Romeo", Some("mxc://h.test/me"));
+    stage.crash();
+    assert!(published(&stage, before).is_empty(), "{:?}", published(&stage, before));
+    // A change, told by every room, is published once.
+    let before = stage.sent.len();
+    profile_is(&mut stage, "Romeo Montague", Some("mxc://h.test/me"));
+    assert_eq!(published(&stage, before)[0], "http://jabber.org/protocol/nick Romeo Montague");
+    assert_eq!(published(&stage, before).len(), 2);
+    // A name that one room has of its own is not the person's.
+    let room = stage.room(JID);
+    let before = stage.sent.len();
+    stage.matrix(
+        &room,
+        OWNER,
+        "m.room.member",
+        Some(OWNER),
+        &serde_json::json!({ "membership": "join", "displayname": "Masked" }),
+    );
+    assert!(published(&stage, before).is_empty());
+    // What changed while the account was away is published when it is back.
+    stage.hush();
+    profile_is(&mut stage, "R", None);
+    stage.pass(20_000);
+    let all = published(&stage, 0);
+    assert_eq!(
+        all,
+        ["http://jabber.org/protocol/nick R", &format!("{METADATA} "), "vCard FN=Romeo Montague;TEL=1;NICKNAME=R;"]
+    );
+    let before = stage.sent.len();
+    stage.answers.insert(
+        "vcard-temp",
+        "<vCard xmlns='vcard-temp'><FN>Romeo Montague</FN><NICKNAME>R</NICKNAME></vCard>".to_owned(),
+    );
+    stage.command("publish-profile off");
+    assert_eq!(published(&stage, before), ["http://jabber.org/protocol/nick ", "vCard FN=Romeo Montague;"]);
+    let before = stage.sent.len();
+    profile_is(&mut stage, "Romeo", None);
+    stage.cut(false);
+    assert!(published(&stage, before.min(stage.sent.len())).is_empty());
+}
+
+#[test]
+fn a_vcard_that_cannot_be_read_is_not_overwritten_and_a_refusal_is_told_once() {
+    let mut stage = Stage::xmpp(JULIET);
+    stage.answers.insert(PUBSUB, String::new());
+    stage.profile = serde_json::json!({ "displayname": "Romeo" }).to_string();
+    let before = stage.sent.len();
+    stage.command("publish-profile on");
+    assert_eq!(published(&stage, before), ["http://jabber.org/protocol/nick Romeo"]);
+    let mut refusing = Stage::xmpp(JULIET);
+    refusing.profile = stage.profile.clone();
+    refusing.command("publish-profile on");
+    refusing.cut(false);
+    refusing.cut(false);
+    let told = refusing.bot_said().iter().filter(|said| said.contains("could not be published")).count();
+    assert_eq!(told, 1);
+    // A picture that cannot be shown is said to be so, and the name is published.
+    let mut odd = willing();
+    odd.picture = b"<svg/>".to_vec();
+    odd.profile = serde_json::json!({ "displayname": "Romeo", "avatar_url": "mxc://h.test/me" }).to_string();
+    odd.command("publish-profile on");
+    assert!(odd.last_word().contains("picture could not be published"), "{}", odd.last_word());
+    assert_eq!(published(&odd, 0).len(), 2);
 }

@@ -78,6 +78,9 @@ pub struct Stage {
     pub refuses: Option<fn(&MatrixCall) -> bool>,
     /// What the homeserver does without its answer coming back.
     pub unanswered: Option<fn(&MatrixCall) -> bool>,
+    /// The person's profile, JSON, and their picture.
+    pub profile: String,
+    pub picture: Vec<u8>,
     /// How many are in a room.
     pub members: u64,
     /// What stands in rooms, by event id.
@@ -168,6 +171,8 @@ impl Stage {
             creates: HashMap::new(),
             refuses: None,
             unanswered: None,
+            profile: "{}".to_owned(),
+            picture: Vec::new(),
             members: 2,
             contents: HashMap::new(),
             read: Vec::new(),
@@ -391,6 +396,8 @@ impl Stage {
                     MatrixCall::GetEvent { event, .. } => {
                         Receipt::Content(self.contents.get(event.as_str()).cloned().unwrap_or_else(|| "{}".to_owned()))
                     }
+                    MatrixCall::GetProfile { .. } => Receipt::Content(self.profile.clone()),
+                    MatrixCall::GetPicture { .. } => Receipt::Bytes(self.picture.clone()),
                     _ => Receipt::Nothing,
                 };
                 let refused = self.refuses.is_some_and(|refuses| refuses(&work.call));
