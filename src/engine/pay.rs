@@ -292,7 +292,10 @@ impl Engine {
                     break;
                 }
                 Effect::SendComposed(composed) => self.composed_stanza(login, lane, composed, &id)?,
-                Effect::Subscribe { contact, kind } => Some(subscription::to_xmpp(*kind, contact, &id)),
+                Effect::Subscribe { contact, kind } => {
+                    let nick = self.own_nickname(login)?;
+                    Some(subscription::to_xmpp(*kind, contact, &id, nick.as_deref()))
+                }
                 _ => None,
             };
             let Some(mut stanza) = stanza else {

@@ -144,6 +144,11 @@ impl Engine {
         Ok(())
     }
 
+    /// What the person calls themselves to contacts, where they want that to be told.
+    pub(super) fn own_nickname(&self, login: &LoginId) -> Result<Option<String>, StoreError> {
+        Ok(wanted(&self.bridge.store.published(login)?).0)
+    }
+
     /// A stream has caught up: what was not published yet, or changed meanwhile, is.
     pub(super) fn resume_publishing(&mut self, login: &LoginId) -> Result<(), StoreError> {
         let row = self.bridge.store.published(login)?;

@@ -414,6 +414,10 @@ fn the_persons_name_and_picture_are_published_once_for_each_change_and_taken_bac
             "vCard FN=Romeo Montague;TEL=1;NICKNAME=Romeo;".to_owned(),
         ]
     );
+    // A request says it, too.
+    stage.command("start-chat paris@verona.lit");
+    let request = stage.sent.iter().rev().find(|stanza| stanza.attr("type") == Some("subscribe")).unwrap();
+    assert_eq!(request.get_child("nick", "http://jabber.org/protocol/nick").unwrap().text(), "Romeo");
     // Every room tells the same: nothing more is published; nor after a restart.
     let before = stage.sent.len();
     profile_is(&mut stage, "Romeo", Some("mxc://h.test/me"));
