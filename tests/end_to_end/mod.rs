@@ -23,6 +23,7 @@ mod lists;
 mod media;
 mod messenger;
 mod process;
+mod profiles;
 mod program;
 mod recovery;
 mod refusals;
