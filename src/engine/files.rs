@@ -362,7 +362,7 @@ impl Engine {
             None => None,
         };
         let Shared { url, info, caption } = shared;
-        let sender = Sender::Ghost(self.speaker(contact, own));
+        let sender = self.voice(contact, own)?;
         let at = at.map(|at| at.min(self.bridge.now.wall));
         let why = self.too_large(info.size, None);
         let file = IncomingFile { url, info, caption, sender, answers, at, binds };

@@ -100,7 +100,7 @@ impl Engine {
     fn to_rooms(&self, login: &LoginId) -> Result<Queue, StoreError> {
         let mut queue = Queue::default();
         for debt in self.bridge.store.debts_to_rooms(login)? {
-            if matches!(debt.effect, Effect::SendEvent { sender: Sender::Ghost(_), .. }) {
+            if matches!(debt.effect, Effect::SendEvent { sender: Sender::Ghost(_) | Sender::Owner, .. }) {
                 queue.add(Some(debt.made));
             }
         }

@@ -16,6 +16,7 @@ mod matrix;
 mod newcomer;
 mod pay;
 mod people;
+mod puppet;
 pub mod recovery;
 mod review;
 mod rooms;

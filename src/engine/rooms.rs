@@ -256,7 +256,9 @@ impl Engine {
         if let Some(room) = row.room {
             self.leave_behind(owner, portal, &room)?;
             self.bridge.store.erase_successors_of(&room)?;
+            self.direct(owner, portal, &room, false)?;
         }
+        self.bridge.owner_join_tried(portal);
         if let Some(live) = self.lives.get_mut(&portal.login) {
             live.own_typing.remove(&portal.contact);
             live.markable.remove(&portal.contact);
@@ -268,11 +270,11 @@ impl Engine {
         self.bridge.store.put_look(portal, &Look { photo, closed: true, ..Look::default() })?;
         for debt in owed {
             match debt.effect {
-                Effect::SendEvent { sender: sender @ Sender::Ghost(_), event, at, binds } => {
+                Effect::SendEvent { sender: sender @ (Sender::Ghost(_) | Sender::Owner), event, at, binds } => {
                     self.bridge.ensure_portal_with(portal, false)?;
                     self.bridge.owe_event(portal, sender, event, at, binds)?;
                 }
-                Effect::SendAbout { sender: sender @ Sender::Ghost(_), event, about, at, binds } => {
+                Effect::SendAbout { sender: sender @ (Sender::Ghost(_) | Sender::Owner), event, about, at, binds } => {
                     self.bridge.ensure_portal_with(portal, false)?;
                     self.bridge.owe_about(portal, sender, event, about, at, binds)?;
                 }
@@ -331,6 +333,7 @@ impl Engine {
         }
         if invites {
             self.bridge.owe(lane.clone(), Effect::InviteOwner)?;
+            self.bridge.join_owner(portal)?;
         }
         // Ahead of the portal's lane, whose head may be held up because a ghost is missing.
         self.gather(owner, portal, &room)?;

@@ -334,6 +334,7 @@ impl Engine {
         self.queue_histories(login)?;
         self.run_newcomers(login);
         self.queue_listing(login)?;
+        self.join_rooms(login)?;
         let ours = login.clone();
         self.bridge.outbox.wake_where(
             |lane| matches!(lane, Lane::ToXmpp(ContactKey { login, .. }) | Lane::Login(login) if *login == ours),

@@ -364,6 +364,12 @@ impl Engine {
         }
     }
 
+    /// Who says it in the room: the contact's ghost, or the owner.
+    pub(super) fn voice(&self, contact: &ContactKey, own: bool) -> Result<Sender, StoreError> {
+        let own = if own { self.bridge.own_voice(contact)? } else { None };
+        Ok(own.unwrap_or_else(|| Sender::Ghost(contact.contact.clone())))
+    }
+
     pub(super) fn show_message(
         &mut self,
         contact: &ContactKey,
@@ -372,10 +378,10 @@ impl Engine {
         at: Option<Timestamp>,
         binds: Vec<String>,
     ) -> Result<(), StoreError> {
-        let sender = self.speaker(contact, own);
+        let sender = self.voice(contact, own)?;
         // A stamp from the future is someone's wrong clock; it is still what tells messages without ids apart.
         let at = at.map(|at| at.min(self.bridge.now.wall));
-        self.bridge.owe_event(contact, Sender::Ghost(sender), message::to_matrix(message), at, binds)
+        self.bridge.owe_event(contact, sender, message::to_matrix(message), at, binds)
     }
 
     fn on_error(&mut self, contact: &ContactKey, stanza: &mut Stanza) -> Result<(), StoreError> {

@@ -247,6 +247,11 @@ impl Client {
         Self { puppets: Some(Arc::new(puppets)), ..self }
     }
 
+    /// Is this somebody whom we act for by double puppeting?
+    pub(super) fn is_person(&self, user: &UserId) -> bool {
+        matches!(self.acting(Some(user)), Ok((_, Some(_))))
+    }
+
     /// The token to act with as `user`, and the puppets' where it is theirs.
     fn acting(&self, user: Option<&UserId>) -> Result<(&Secret, Option<&Puppets>), CallError> {
         match (&self.puppets, user) {

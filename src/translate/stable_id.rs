@@ -51,6 +51,16 @@ pub fn superseded(name: &str) -> String {
     format!("x:{name}")
 }
 
+/// What says that the owner's own user has said what has this name, and not the account's ghost.
+pub fn by_owner(name: &str) -> String {
+    format!("p:{name}")
+}
+
+/// What says that the account has taken back what has this name, or this event, on another device.
+pub fn taken_back(what: &str) -> String {
+    format!("r:{what}")
+}
+
 /// The id that others refer to, and whether the account wrote the message itself: of a name of [`sent`], [`named`] or
 /// [`theirs`].
 pub fn id_of(name: &str) -> Option<(&str, bool)> {

@@ -14,6 +14,7 @@ mod history;
 mod newcomers;
 mod others;
 mod people;
+mod puppet;
 mod recovery;
 mod review;
 mod rooms;
