@@ -12,7 +12,9 @@ use crate::{
     domain::{LoginId, effect::ContactKey},
     store::StoreError,
     translate::{
-        carbon, discovery, history, roster,
+        carbon, discovery,
+        displayed::{self, Displayed},
+        history, roster,
         stanza::{Stanza, addressed, element, set},
         upload, vcard,
     },
@@ -69,6 +71,11 @@ impl Engine {
             Question::Service { service } => (Some(service.as_str()), "get", discovery::ask(None)),
             Question::Slot { service, name, size, mime, .. } => {
                 (Some(service.as_str()), "get", upload::ask_slot(name, *size, mime))
+            }
+            Question::Displayed => (None, "get", displayed::get()),
+            Question::PublishDisplayed { contact, id } => {
+                let displayed = Displayed { contact: contact.clone(), id: id.clone() };
+                (None, "set", displayed::to_xmpp(&displayed, &row.account, !live.read.few))
             }
             Question::JidLookup { email } => {
                 let namespace =
@@ -206,9 +213,13 @@ impl Engine {
                 if let Some(live) = self.lives.get_mut(login)
                     && let Some(session) = &mut live.session
                 {
-                    session.archive = archive;
+                    // One that was resumed knows its archive already.
+                    session.archive |= archive;
                     live.session_changed = true;
+                    live.read.supported =
+                        Some(answer.is_some_and(|answer| discovery::has_feature(answer, displayed::PUBLISH_OPTIONS)));
                 }
+                self.ask_displayed(login)?;
             }
             Question::CatchUp { fetched, since, newest, .. } => {
                 self.on_caught_up_page(login, results, answer, (fetched, since, newest))?;
@@ -240,6 +251,17 @@ impl Engine {
             Question::Service { service } => self.on_service(login, service, answer, heard.is_some()),
             Question::Slot { contact, debt, .. } => {
                 self.on_slot(&ContactKey { login: login.clone(), contact }, debt, heard)?;
+            }
+            Question::Displayed => {
+                if let Some(account) = self.lives.get(login).and_then(|live| live.account.clone()) {
+                    let told = answer.map(|answer| displayed::read_answer(answer, &account)).unwrap_or_default();
+                    self.on_displayed_elsewhere(login, told)?;
+                }
+            }
+            Question::PublishDisplayed { contact, id } => {
+                if answer.is_none() {
+                    self.not_published(login, contact, id)?;
+                }
             }
             Question::JidLookup { email } => self.on_jid_lookup(login, &email, answer)?,
             Question::Carbons | Question::Barrier => {}

@@ -60,6 +60,13 @@ impl Engine {
                 "messages for you wait to come into their rooms",
             );
         }
+        if self.bridge.puppeted(owner) {
+            text.push_str("\nDouble puppeting is on: what you write in other apps appears here as yours.");
+        } else if self.bridge.settings.double_puppet {
+            text.push_str(
+                "\nDouble puppeting does not work for you: what you write in other apps appears from a ghost.",
+            );
+        }
         Ok(Notice::plain(text))
     }
 

@@ -17,6 +17,7 @@ mod newcomer;
 mod pay;
 mod people;
 mod puppet;
+mod read_state;
 pub mod recovery;
 mod review;
 mod rooms;

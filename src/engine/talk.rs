@@ -219,6 +219,7 @@ impl Engine {
 
     /// The owner has read up to an event: so far as the contact wants to know, it is told.
     pub(super) fn on_read(&mut self, portal: &ContactKey, event: &OwnedEventId) -> Result<(), StoreError> {
+        self.publish_displayed(portal, event)?;
         let read = self.bridge.store.stanza_of(portal, event)?;
         let read = read.as_deref().and_then(stable_id::id_of).filter(|(_, own)| !own).map(|(id, _)| id.to_owned());
         let Some(live) = self.lives.get_mut(&portal.login).filter(|live| live.caught_up()) else { return Ok(()) };

@@ -18,7 +18,7 @@ use crate::{
     translate::{
         carbon, chat_state,
         content::Content,
-        failure,
+        displayed, failure,
         history::{self, Archived, MAM},
         message, receipt, stable_id,
         stanza::{Stanza, to_xml},
@@ -126,6 +126,13 @@ impl Engine {
             };
             return self.arrive(login, &account, &Arrival { copy: true, ..Arrival::live(&copy, now) });
         }
+        if let Some(told) = displayed::from_xmpp(&mut stanza, &account) {
+            if from_account {
+                return self.on_displayed_elsewhere(login, told);
+            }
+            self.bridge.ignore("forged read state");
+            return Ok(());
+        }
         self.arrive(login, &account, &Arrival::live(element, now))
     }
 
@@ -172,7 +179,9 @@ impl Engine {
             self.on_chat_state(&contact, state)?;
         }
         let receipts = receipt::from_xmpp(&mut stanza);
-        if !own {
+        if own {
+            self.on_own_receipts(&contact, &receipts)?;
+        } else {
             self.on_receipts(&contact, &receipts)?;
         }
         let at = delay.filter(|_| source == Source::Offline).unwrap_or(arrival.at);
@@ -353,6 +362,9 @@ impl Engine {
         }
         let binds = [archived, theirs, named].into_iter().flatten().collect();
         self.show(contact, own, content, (source != Source::Live).then_some(at), binds)?;
+        if let Some(id) = archive_id {
+            self.note_archived(contact, id)?;
+        }
         self.advance_archive(&contact.login, source, archive_id.as_deref())
     }
 

@@ -84,6 +84,11 @@ impl Client {
         Ok(self.call("whoami", None, whoami::v3::Request::new()).await?.user_id)
     }
 
+    /// The same in the name of a user of its namespace.
+    pub async fn whoami_of(&self, user: &UserId) -> Result<OwnedUserId, CallError> {
+        Ok(self.call("whoami", Some(user), whoami::v3::Request::new()).await?.user_id)
+    }
+
     /// `POST /appservice/{id}/ping`: lets the homeserver call our own `/ping`. Gives how long that took.
     pub async fn ping(&self, appservice: &str, transaction: &str) -> Result<Duration, CallError> {
         let mut request = request_ping::v1::Request::new(appservice.to_owned());

@@ -457,6 +457,32 @@ mod tests {
     }
 
     #[test]
+    fn only_people_of_the_homeserver_are_acted_for_with_the_second_token() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::new("http://127.0.0.1:1", Secret::new("bridge")).unwrap();
+        let (server, bot) = (ruma::owned_server_name!("h"), ruma::owned_user_id!("@bot:h"));
+        let user = |id: &str| OwnedUserId::try_from(id).unwrap();
+        assert_eq!(client.acting(Some(&user("@me:h"))).unwrap().0.expose(), "bridge", "nothing is set up");
+        let client = client.with_puppets(Secret::new("people"), server, bot);
+        for (id, token, person) in
+            [("@me:h", "people", true), ("@bot:h", "bridge", false), ("@messenger_x_y:h", "bridge", false)]
+        {
+            let (secret, puppets) = client.acting(Some(&user(id))).unwrap();
+            assert_eq!(
+                (secret.expose(), puppets.is_some(), client.is_person(&user(id))),
+                (token, person, person),
+                "{id}"
+            );
+        }
+        assert_eq!(client.acting(None).unwrap().0.expose(), "bridge");
+        assert!(matches!(client.acting(Some(&user("@me:elsewhere"))), Err(CallError::BadRequest(_))));
+        assert!(!format!("{client:?}").contains("people"));
+        let refused =
+            CallError::NotAs(Box::new(Refusal { errcode: Some("M_UNKNOWN_TOKEN".to_owned()), ..Refusal::default() }));
+        assert!(!refused.is_transient(), "a ghost speaks instead, at once");
+    }
+
+    #[test]
     fn every_error_is_transient_or_permanent() {
         for (status, body, transient) in [
             (429, r#"{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":1500}"#, true),

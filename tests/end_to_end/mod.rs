@@ -22,6 +22,7 @@ mod isolation;
 mod messenger;
 mod process;
 mod program;
+mod puppet;
 mod recovery;
 mod refusals;
 mod restart;

@@ -15,6 +15,7 @@ mod newcomers;
 mod others;
 mod people;
 mod puppet;
+mod read_state;
 mod recovery;
 mod review;
 mod rooms;

@@ -41,7 +41,7 @@ fn echoes(stage: &Stage) -> Vec<RoomEvent> {
                 sender: user.clone(),
                 kind: kind.clone(),
                 state_key: None,
-                at: at.expect("a time of ours"),
+                at: at.unwrap(),
                 content: serde_json::from_str(content).unwrap(),
                 redacts: None,
             })

@@ -42,7 +42,7 @@ impl Config {
             keeps_offline: !archive || random.chance(50),
             carbon_ids: random.chance(50),
             rooms: random.chance(70),
-            puppets: seed / 5 % 3 != 0,
+            puppets: !(seed / 5).is_multiple_of(3),
             puppets_late: seed / 5 % 3 == 2,
         }
     }

@@ -71,16 +71,16 @@ pub struct Homeserver {
 
 /// As whom a request is made, if as somebody who is neither the bot nor a ghost.
 fn person(call: &MatrixCall) -> Option<&UserId> {
-    let user = match call {
-        MatrixCall::Join { user, .. }
-        | MatrixCall::Send { user, .. }
-        | MatrixCall::Redact { user, .. }
-        | MatrixCall::ReadMarkers { user, .. }
-        | MatrixCall::SetAccountData { user, .. }
-        | MatrixCall::SetTag { user, .. }
-        | MatrixCall::SetPushRule { user, .. }
-        | MatrixCall::ListDirect { user, .. } => user,
-        _ => return None,
+    let (MatrixCall::Join { user, .. }
+    | MatrixCall::Send { user, .. }
+    | MatrixCall::Redact { user, .. }
+    | MatrixCall::ReadMarkers { user, .. }
+    | MatrixCall::SetAccountData { user, .. }
+    | MatrixCall::SetTag { user, .. }
+    | MatrixCall::SetPushRule { user, .. }
+    | MatrixCall::ListDirect { user, .. }) = call
+    else {
+        return None;
     };
     (!user.localpart().starts_with("messenger_") && user.localpart() != "bot").then_some(user)
 }

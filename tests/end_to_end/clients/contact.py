@@ -218,6 +218,12 @@ class Slix:
     async def do_raw(self, xml):
         self.xmpp.send_raw(xml)
 
+    async def do_query(self, kind, payload, to=None):
+        """An iq with this payload (XML text); the answer as XML text."""
+        iq = self.xmpp.make_iq(itype=kind, ito=to)
+        iq.xml.append(ET.fromstring(payload))
+        return ET.tostring((await iq.send()).xml, encoding="unicode")
+
     async def do_ping(self, to=None):
         """A server answers in order: once this returns, all that was sent before has been handled."""
         await self.xmpp["xep_0199"].send_ping(JID(to or self.xmpp.boundjid.host), timeout=3600)  # the test has the deadline
