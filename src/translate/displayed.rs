@@ -90,7 +90,7 @@ pub fn to_xmpp(displayed: &Displayed, account: &BareJid, all: bool) -> Element {
         ("pubsub#send_last_published_item", "never"),
         ("pubsub#access_model", "whitelist"),
     ] {
-        if name == "pubsub#max_items" && !all {
+        if !all && matches!(name, "pubsub#max_items" | "pubsub#send_last_published_item") {
             continue;
         }
         let mut field = element("field", FORM);
@@ -180,7 +180,7 @@ mod tests {
             assert!(plain(&xml).contains(&plain(part)), "{part}\n{xml}");
         }
         let few = to_xml(&to_xmpp(&romeo("1"), &juliet(), false)).unwrap();
-        assert!(few.contains("whitelist") && !few.contains("max_items"), "{few}");
+        assert!(few.contains("whitelist") && !few.contains("max_items") && !few.contains("last_published"), "{few}");
         let item = published.get_child("publish", PUBSUB).unwrap();
         let mut items = element("items", PUBSUB);
         set(&mut items, "node", NS);

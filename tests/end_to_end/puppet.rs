@@ -183,23 +183,25 @@ fn what_is_read(cast: &Cast) {
     let (person, phone, bob) = (&cast.person, &cast.phone, &cast.bob);
     // On the phone, by its server's node.
     let (event, _, archived) = cast.bob_says("read on the phone");
-    let publish = |max_items: &str| {
+    let publish = |more: &str| {
         format!(
             "<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='urn:xmpp:mds:displayed:0'><item id='{}'>\
          <displayed xmlns='urn:xmpp:mds:displayed:0'><stanza-id xmlns='urn:xmpp:sid:0' by='{}' id='{archived}'/></displayed>\
          </item></publish><publish-options><x xmlns='jabber:x:data' type='submit'>\
          <field var='FORM_TYPE' type='hidden'><value>http://jabber.org/protocol/pubsub#publish-options</value></field>\
-         <field var='pubsub#persist_items'><value>true</value></field>{max_items}\
-         <field var='pubsub#send_last_published_item'><value>never</value></field>\
+         <field var='pubsub#persist_items'><value>true</value></field>{more}\
          <field var='pubsub#access_model'><value>whitelist</value></field></x></publish-options></pubsub>",
             bob.jid, cast.alice
         )
     };
-    let publish = |max_items: &str| phone.try_call("query", json!({"kind": "set", "payload": publish(max_items)}));
-    // ejabberd 23.01 does not know the field.
-    publish("<field var='pubsub#max_items'><value>max</value></field>")
-        .or_else(|_| publish(""))
-        .unwrap_or_else(|error| panic!("the phone cannot publish: {error}"));
+    let publish = |more: &str| phone.try_call("query", json!({"kind": "set", "payload": publish(more)}));
+    // ejabberd 23.01 does not know these fields.
+    publish(
+        "<field var='pubsub#max_items'><value>max</value></field>\
+         <field var='pubsub#send_last_published_item'><value>never</value></field>",
+    )
+    .or_else(|_| publish(""))
+    .unwrap_or_else(|error| panic!("the phone cannot publish: {error}"));
     cast.is_read(&event);
     // On the phone, by a marker to Bob.
     let (event, id, _) = cast.bob_says("read on the phone, and Bob is told");

@@ -1,7 +1,7 @@
 //! Double puppeting: what the person does elsewhere is their own in Matrix, and never goes to the contact twice.
 
 use messenger_bridge::{
-    domain::{input::RoomEvent, output::MatrixCall},
+    domain::{Input, input::RoomEvent, output::MatrixCall},
     translate::bridge_info::{DEBT, PUPPET},
 };
 use ruma::{OwnedUserId, UserId};
@@ -309,4 +309,40 @@ fn other_homeservers_people_are_never_acted_for() {
     let acts = stage.calls.iter().any(|call| matches!(call,
         MatrixCall::Join { user, .. } | MatrixCall::Send { user, .. } | MatrixCall::ListDirect { user, .. } if user == other));
     assert!(!acts);
+}
+
+#[test]
+fn account_data_is_followed_from_where_it_was_and_while_there_is_a_login() {
+    let mut stage = puppets(JULIET);
+    assert_eq!(stage.followed.get(&owner()), Some(&None), "all of it at first");
+    stage.command("ping");
+    assert!(stage.last_word().contains("Double puppeting is on"), "{}", stage.last_word());
+    stage.play(Input::Followed { owner: owner(), since: "s1".to_owned(), whole: true });
+    stage.crash();
+    assert_eq!(stage.followed.get(&owner()), Some(&Some("s1".to_owned())));
+    stage.command("logout romeo@montague.lit");
+    assert!(stage.followed.is_empty());
+    assert_eq!(stage.engine.store().followed(&owner()).unwrap(), None);
+}
+
+#[test]
+fn a_token_that_the_homeserver_does_not_know_is_not_tried_for_each_message() {
+    let mut stage = puppets(JULIET);
+    // What is asked for in the person's name finds nobody who knows the token.
+    stage.refusal = "M_UNKNOWN_TOKEN";
+    stage.refuses = Some(|call| matches!(call, MatrixCall::Send { user, .. } if user == OWNER));
+    for n in 0..3 {
+        elsewhere(&mut stage, &format!("id='p{n}'><body>{n}</body>"));
+    }
+    stage.refuses = None;
+    let ghost = stage.ghost(OWN_GHOST);
+    assert!(stage.heard(CONTACT).iter().all(|said| said.sender == ghost.as_str()));
+    assert_eq!(stage.bodies(CONTACT), ["0", "1", "2"]);
+    assert_eq!(stage.ignored("owner's ghost speaks for them"), 1);
+    stage.command("ping");
+    assert!(stage.last_word().contains("does not work for you"), "{}", stage.last_word());
+    // Installed meanwhile.
+    stage.pass(11 * 60_000);
+    elsewhere(&mut stage, "id='p9'><body>9</body>");
+    assert_eq!(stage.heard(CONTACT).last().unwrap().sender, OWNER);
 }
