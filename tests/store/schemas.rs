@@ -1,6 +1,7 @@
 //! A store of every schema that ever was opens and is brought up; one of a schema to come is refused with a sentence.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use messenger_bridge::store::{
@@ -66,18 +67,23 @@ fn a_store_of_every_schema_opens_with_all_that_it_held() {
     }
 }
 
-/// Writes the export of this schema, once, when the schema has just been raised:
-/// `cargo test --test tests write_the_export_of_this_schema -- --ignored`.
+/// What this schema exports opens again with all that it held. With `SCHEMA_WRITE=1`, once, when the schema has just been
+/// raised, the export is kept as `tests/store/schema-N.jsonl`.
 #[test]
-#[ignore = "writes a file of the repository"]
-fn write_the_export_of_this_schema() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/store/schema-{SCHEMA}.jsonl"));
+fn the_export_of_this_schema_opens_with_all_that_it_held() {
     let disk = MemoryBackend::new();
     let mut store = open(disk.reopen());
     fill(&mut store, 0);
     store.commit().unwrap();
-    let mut file = fs::File::create_new(path).unwrap();
+    let mut file = Vec::new();
     export(&disk, &mut file).unwrap();
+    let mut other = MemoryBackend::new();
+    import(&mut file.as_slice(), &mut other, SCHEMA, None).unwrap();
+    check(&open(other));
+    if std::env::var_os("SCHEMA_WRITE").is_some() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/store/schema-{SCHEMA}.jsonl"));
+        fs::File::create_new(path).unwrap().write_all(&file).unwrap();
+    }
 }
 
 #[test]
