@@ -194,6 +194,7 @@ fn what_cannot_be_taken_back_is_said() {
     assert_eq!(stage.messages_to(JID).len(), before);
     let notice = stage.heard(JID).pop().unwrap();
     assert!(notice.body().contains("was not taken back"), "{}", notice.body());
+    assert_eq!(notice.content["m.relates_to"]["m.in_reply_to"]["event_id"], event.as_str());
 }
 
 #[test]
