@@ -80,7 +80,7 @@ impl Engine {
             return Ok(Some("Your account is not on line just now."));
         }
         self.send(&portal.login, attention::to_xmpp(&portal.contact));
-        Ok(None)
+        Ok(Some("You sent a nudge."))
     }
 
     /// Answers in a room, the management room if none is given.

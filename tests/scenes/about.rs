@@ -321,6 +321,21 @@ fn nudges_and_what_cannot_be_read_are_shown() {
 }
 
 #[test]
+fn a_nudge_is_sent_to_an_app_that_knows_it_and_the_person_told() {
+    for (features, answer, nudges) in
+        [(vec!["urn:xmpp:attention:0"], "You sent a nudge.", 1), (vec![], "does not know nudges", 0)]
+    {
+        let mut stage = with_client(&features);
+        let room = stage.room(JID);
+        stage.matrix(&room, OWNER, "m.room.message", None, &json!({ "msgtype": "m.text", "body": "!msgr nudge" }));
+        let said = stage.heard(JID).pop().unwrap();
+        assert!(said.body().contains(answer), "{}", said.body());
+        let sent = stage.messages_to(JID).iter().filter(|m| m.has_child("attention", "urn:xmpp:attention:0")).count();
+        assert_eq!(sent, nudges);
+    }
+}
+
+#[test]
 fn on_a_network_of_plain_messages_all_of_it_is_said_in_words() {
     let mut stage = Stage::messenger("<item jid='friend@messenger.live.com' name='Friend' subscription='both'/>");
     let jid = "friend@messenger.live.com";
