@@ -41,6 +41,8 @@ pub struct Plan {
     pub appservice: u16,
     /// See [`Bridge`].
     pub runner: Vec<String>,
+    /// Keys of the homeserver's configuration, an object.
+    pub settings: Value,
 }
 
 impl Plan {
@@ -48,7 +50,15 @@ impl Plan {
     pub fn new(name: &str) -> Self {
         let (port, synapse) = (Port::reserve(), Port::reserve());
         let (homeserver, appservice) = (synapse.number(), port.number());
-        Self { folder: ground::folder(name), port, synapse, homeserver, appservice, runner: Vec::new() }
+        Self {
+            folder: ground::folder(name),
+            port,
+            synapse,
+            homeserver,
+            appservice,
+            runner: Vec::new(),
+            settings: json!({}),
+        }
     }
 }
 
@@ -89,7 +99,7 @@ impl Bridge {
 
     /// The same where `plan` says.
     pub fn start_as_planned(plan: Plan, networks: &Value, sections: &Value) -> Self {
-        let Plan { folder, port, synapse, homeserver, appservice, runner } = plan;
+        let Plan { folder, port, synapse, homeserver, appservice, runner, settings } = plan;
         let mut config = json!({
             "homeserver": {"address": format!("http://127.0.0.1:{homeserver}"), "domain": Synapse::DOMAIN},
             "appservice": {
@@ -110,7 +120,7 @@ impl Bridge {
         let generated = run_program(&folder, &["generate-registration"]);
         assert!(generated.status.success(), "{}", String::from_utf8_lossy(&generated.stderr));
         let registration = folder.join("registration.yaml");
-        let synapse = Synapse::start("synapse", synapse, &[&registration], &json!({}));
+        let synapse = Synapse::start("synapse", synapse, &[&registration], &settings);
         let bridge = Self { synapse, folder, port, runner, process: Mutex::new(None) };
         bridge.launch();
         bridge

@@ -19,6 +19,7 @@ mod ground;
 mod hostile;
 mod http;
 mod isolation;
+mod long_conversation;
 mod messenger;
 mod process;
 mod program;
