@@ -99,7 +99,7 @@ const commands = {
     if (await latest.isVisible()) await latest.click();
     await wanted.waitFor();
     await page.evaluate(quiet, STILL);
-    await wanted.evaluate((element) => element.scrollIntoView({ block: 'nearest' }));
+    await wanted.evaluate((element) => element.scrollIntoView({ block: 'center' }));
   },
 
   /** Awaits that pictures are there and nothing moves, and takes what the window shows as a PNG. */
