@@ -1,4 +1,5 @@
 //! Every test that is not beside the code it tests, in one binary.
+mod docs;
 mod end_to_end;
 mod features;
 mod fuzz;

@@ -9,7 +9,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
+use super::describe;
 use super::exit::Exit;
 use super::health;
 use crate::config::{self, Config, ConfigError};
@@ -58,6 +60,17 @@ pub enum Command {
     },
     /// Ask the running bridge whether it lives
     Health(ConfigFile),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the man page
+    Man {
+        /// Write it there instead, with one for each command
+        #[arg(long, value_name = "FOLDER")]
+        folder: Option<PathBuf>,
+    },
 }
 
 /// What to do with the store.
@@ -142,6 +155,13 @@ where
                 .map(|()| Exit::Success)
                 .map_err(|error| Failure::new(Exit::CheckFailed, format!("{listen}: {error}")))
         }),
+        Command::Completions { shell } => {
+            describe::completions(shell, &mut io::stdout());
+            Ok(Exit::Success)
+        }
+        Command::Man { folder } => describe::man(folder.as_deref(), &mut io::stdout())
+            .map(|()| Exit::Success)
+            .map_err(|error| Failure::new(Exit::FileWrite, format!("the man page cannot be written: {error}"))),
     };
     result.unwrap_or_else(|failure| {
         // Nothing is left to be done if stderr is closed.
@@ -278,7 +298,8 @@ mod tests {
         Cli::command().debug_assert();
         let help = Cli::command().render_help().to_string();
         assert!(help.contains(&Exit::table()), "{help}");
-        for command in ["run", "generate-config", "generate-registration", "check", "recover", "store", "health"] {
+        for command in ["run", "generate-config", "generate-registration", "check", "recover", "store", "health", "man"]
+        {
             assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
         }
     }

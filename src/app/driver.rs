@@ -12,7 +12,10 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::files::{self, Files};
+use super::{
+    files::{self, Files},
+    public_media::PublicMedia,
+};
 use crate::{
     domain::{
         Input, Now, Output, StreamId, Timestamp,
@@ -48,6 +51,8 @@ pub struct Shells {
     pub record: Record,
     /// Transfers of files.
     pub files: Arc<Files>,
+    /// Those who come with links to files, where there are any.
+    pub public: Option<Arc<PublicMedia>>,
     /// What is worth doing only now.
     pub now: Arc<typing::Now>,
     /// The engine's own mailbox, for answers.
@@ -191,6 +196,11 @@ impl Driver {
                     // The engine is gone only if the process is ending.
                     let _ = mailbox.send(Input::Transferred { debt, outcome }).await;
                 });
+            }
+            Output::PublicFile { ticket, file } => {
+                if let Some(public) = &self.shells.public {
+                    public.answer(ticket, file);
+                }
             }
             Output::Now(ephemeral) => self.shells.now.perform(ephemeral),
             Output::Ask { ask, question } => {

@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     domain::{
-        file::{Job, Side, Slot, Stored, Transfer, TransferOutcome},
+        file::{Job, Preview, Side, Slot, Stored, Transfer, TransferOutcome},
         input::{Cause, Failure},
     },
     engine::TRANSFERS,
@@ -29,7 +29,7 @@ use crate::{
         client::{CallError, Client},
         media::{Download, Media},
     },
-    translate::file::bytes,
+    translate::{file::bytes, file_name::with_extension, preview},
     web::{Source, Web, WebError, sniff},
 };
 
@@ -37,6 +37,8 @@ use crate::{
 const WHOLE: Duration = Duration::from_mins(10);
 /// How long the homeserver's limit is believed.
 const LIMIT_HOLDS: Duration = Duration::from_mins(10);
+/// What a small picture of a file may take beside the file itself.
+const PREVIEW: Duration = Duration::from_secs(20);
 /// A piece that is read back from a file, in bytes.
 const PIECE: usize = 64 * 1024;
 
@@ -81,16 +83,17 @@ pub struct Files {
 
 /// Why a transfer ended early.
 #[derive(Clone, Debug)]
-enum Fault {
+pub(super) enum Fault {
     Matrix(CallError),
     Web(WebError),
     /// So many bytes, which are more than the second number.
     TooLarge(Option<u64>, u64),
     Disk,
+    NoPicture,
 }
 
 /// Where the bytes come from.
-enum Origin {
+pub(super) enum Origin {
     Here(Download),
     Web(Source),
     Spooled(File),
@@ -137,8 +140,58 @@ impl Files {
                 Ok(TransferOutcome::Size(size))
             }
             Job::Put { media, size, mime, slot } => self.put(media, (mime, *size), slot, tls).await,
-            Job::Take { url, name, mime } => self.take(url, name, mime.as_deref(), tls).await,
+            Job::Take { url, name, mime, preview } => {
+                let mut stored = self.take(url, name, mime.as_deref(), tls).await?;
+                if let Some(preview) = preview {
+                    // The file is shown without one rather than later.
+                    let small = tokio::time::timeout(PREVIEW, self.take_preview(preview, tls)).await;
+                    stored.preview = small.ok().flatten().map(Box::new);
+                }
+                Ok(TransferOutcome::Stored(stored))
+            }
+            Job::Keep { name, bytes } => Ok(TransferOutcome::Stored(self.keep(name, bytes.clone().into()).await?)),
         }
+    }
+
+    /// A small picture of a file; `None` if there is any trouble with it.
+    async fn take_preview(&self, preview: &Preview, tls: &ClientConfig) -> Option<Stored> {
+        let most = usize::try_from(preview::LARGEST).unwrap_or(usize::MAX);
+        let bytes = match preview {
+            Preview::Bytes(bytes) => bytes.clone().into(),
+            Preview::At(url) => {
+                let mut source = self.web.get(url, tls).await.ok()?;
+                let mut bytes = BytesMut::new();
+                while let Some(piece) = source.next().await.ok()? {
+                    if bytes.len() + piece.len() > most {
+                        return None;
+                    }
+                    bytes.extend_from_slice(&piece);
+                }
+                bytes.freeze()
+            }
+        };
+        if bytes.len() > most {
+            return None;
+        }
+        self.keep("thumbnail", bytes).await.ok()
+    }
+
+    /// Uploads bytes that are a picture.
+    async fn keep(&self, name: &str, bytes: Bytes) -> Result<Stored, Fault> {
+        let picture = sniff::picture(&bytes).ok_or(Fault::NoPicture)?;
+        let (size, most) = (length(&bytes), self.most().await?);
+        if size > most {
+            return Err(Fault::TooLarge(Some(size), most));
+        }
+        let name = with_extension(name, Some(picture.mime));
+        let url = self.client.upload_stream(&self.bot, (&name, picture.mime, size), Body::from(bytes)).await?;
+        Ok(Stored { url, mime: picture.mime.to_owned(), size, dimensions: picture.dimensions, preview: None })
+    }
+
+    /// Media of the homeserver, to be read; `None` if it cannot be had, or is larger than what is carried.
+    pub(super) async fn open(&self, media: &str) -> Option<Origin> {
+        let origin = self.media(media, &self.trust.usual).await.ok()?;
+        origin.size().is_none_or(|size| size <= self.bounds.most).then_some(origin)
     }
 
     async fn media(&self, media: &str, tls: &ClientConfig) -> Result<Origin, Fault> {
@@ -181,13 +234,7 @@ impl Files {
         }
     }
 
-    async fn take(
-        &self,
-        url: &str,
-        name: &str,
-        said: Option<&str>,
-        tls: &ClientConfig,
-    ) -> Result<TransferOutcome, Fault> {
+    async fn take(&self, url: &str, name: &str, said: Option<&str>, tls: &ClientConfig) -> Result<Stored, Fault> {
         let most = self.most().await?;
         let source = self.web.get(url, tls).await?;
         let header = sniff::harmless(source.mime()).or(sniff::harmless(said));
@@ -222,7 +269,7 @@ impl Files {
             return Err(fault.clone());
         }
         let dimensions = picture.and_then(|picture| picture.dimensions);
-        Ok(TransferOutcome::Stored(Stored { url: done?, mime: mime.to_owned(), size, dimensions }))
+        Ok(Stored { url: done?, mime: mime.to_owned(), size, dimensions, preview: None })
     }
 
     /// The most that the homeserver and the operator allow.
@@ -241,7 +288,7 @@ impl Files {
 }
 
 impl Origin {
-    fn size(&self) -> Option<u64> {
+    pub(super) fn size(&self) -> Option<u64> {
         match self {
             Self::Here(download) => download.size(),
             Self::Web(source) => source.size(),
@@ -249,7 +296,7 @@ impl Origin {
         }
     }
 
-    async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
         match self {
             Self::Here(download) => Ok(download.next().await?),
             Self::Web(source) => Ok(source.next().await?),
@@ -346,6 +393,7 @@ impl Fault {
                 let sentence = format!("it has {has}, and at most {} can be taken", bytes(most));
                 failed(Side::Web, true, "too-large", sentence, None)
             }
+            Self::NoPicture => failed(Side::Web, true, "no-picture", "it is no picture".to_owned(), None),
             Self::Disk => {
                 failed(Side::Matrix, false, "disk", "the bridge has no room to write it down".to_owned(), None)
             }

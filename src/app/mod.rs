@@ -2,12 +2,14 @@
 
 pub mod check;
 pub mod cli;
+pub mod describe;
 pub mod driver;
 pub mod exit;
 pub mod files;
 pub mod hardening;
 pub mod health;
 pub mod logging;
+pub mod public_media;
 pub mod recover;
 pub mod run;
 pub mod settings;

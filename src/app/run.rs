@@ -16,11 +16,13 @@ use super::{
     driver::{self, MAILBOX, Shells},
     exit::Exit,
     files::{Bounds, Files},
-    logging, recover, settings, store,
+    logging,
+    public_media::PublicMedia,
+    recover, settings, store,
 };
 use crate::{
     config::Config,
-    domain::{Input, credentials::Secret},
+    domain::{Input, credentials::Secret, file::LinkKey},
     engine::Engine,
     matrix::{
         appservice::AppService,
@@ -64,7 +66,16 @@ pub fn run(config: &Config, registration: &Registration) -> Exit {
             return store::exit(&error);
         }
     };
-    let engine = match Engine::new(store, settings::settings(config), homeserver) {
+    let mut settings = settings::settings(config);
+    settings.public_media = match settings::public_media(config, &store) {
+        Ok(public) => public,
+        Err(error) => {
+            tracing::error!("{error}");
+            return store::exit(&error);
+        }
+    };
+    let links = settings.public_media.as_ref().map(|public| public.key.clone());
+    let engine = match Engine::new(store, settings, homeserver) {
         Ok(engine) => engine,
         Err(error) => {
             tracing::error!("{error}");
@@ -78,7 +89,7 @@ pub fn run(config: &Config, registration: &Registration) -> Exit {
             return Exit::Internal;
         }
     };
-    let exit = runtime.block_on(serve(config, registration, engine, blank));
+    let exit = runtime.block_on(serve(config, registration, engine, blank, links));
     runtime.shutdown_timeout(Duration::from_secs(1));
     exit
 }
@@ -105,7 +116,14 @@ pub fn client(config: &Config, registration: &Registration) -> Result<Client, cr
 }
 
 /// `blank`: the store is new, so rooms that the bot is in already are an earlier one's.
-async fn serve(config: &Config, registration: &Registration, engine: Engine, blank: bool) -> Exit {
+/// `links`: what links to files are signed with, where they are wanted.
+async fn serve(
+    config: &Config,
+    registration: &Registration,
+    engine: Engine,
+    blank: bool,
+    links: Option<LinkKey>,
+) -> Exit {
     let (Some(identity), Ok(client)) = (identity(config, registration), client(config, registration)) else {
         tracing::error!("the homeserver's address cannot be used");
         return Exit::ConfigInvalid;
@@ -133,11 +151,6 @@ async fn serve(config: &Config, registration: &Registration, engine: Engine, bla
     if blank {
         service.refuse_transactions();
     }
-    let closing = CancellationToken::new();
-    let http = tokio::spawn({
-        let (router, closing) = (service.router(), closing.clone());
-        async move { axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned()).await }
-    });
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded by the configuration")]
     let keeper = PresenceKeeper::new(config.presence.updates_per_second.ceil() as u32, Arc::clone(&counters));
     tokio::spawn(Arc::clone(&keeper).run(client.clone()));
@@ -157,12 +170,24 @@ async fn serve(config: &Config, registration: &Registration, engine: Engine, bla
         }
     };
     let web = Web::new(Arc::new(SystemLookup), settings::allowed(config), Limits::default());
+    let files = Arc::new(Files::new(client.clone(), identity.bot.clone(), web, trust, bounds));
+    let public = links.map(|key| PublicMedia::new(key, Arc::clone(&files), mailbox.clone()));
+    let closing = CancellationToken::new();
+    let http = tokio::spawn({
+        let router = match &public {
+            Some(public) => service.router().merge(public.router()),
+            None => service.router(),
+        };
+        let closing = closing.clone();
+        async move { axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned()).await }
+    });
     let shells = Shells {
         runtime: tokio::runtime::Handle::current(),
         service: Arc::clone(&service),
         xmpp: Xmpp::new(settings::networks(config)),
         work,
-        files: Arc::new(Files::new(client.clone(), identity.bot.clone(), web, trust, bounds)),
+        files,
+        public,
         record: Record::new(client.clone(), identity.bot.clone()),
         now: typing::Now::new(client.clone(), counters, Arc::clone(&keeper)),
         mailbox: mailbox.clone(),

@@ -8,7 +8,8 @@ use super::files::Trust;
 use crate::{
     bridge::{self, Homeserver, Permission, PermissionKey, Settings},
     config::{self, Config, CreatePortals, Domains, Level, Network, OfflineAs, Span, TlsMode},
-    domain::capability,
+    domain::{capability, file::LinkKey},
+    store::{Store, StoreError},
     web::Allowed,
     xmpp::{self, NetworkSettings, oauth::OAuthSettings, tls},
 };
@@ -46,8 +47,21 @@ pub fn settings(config: &Config) -> Settings {
         },
         permissions: config.permissions.iter().filter_map(permission).collect(),
         max_file: config.files.max_bytes,
+        public_media: None,
         version: env!("CARGO_PKG_VERSION"),
     }
+}
+
+/// How links to files are made, if the operator wants any. They are signed with a key of the store's own.
+pub fn public_media(config: &Config, store: &Store) -> Result<Option<bridge::PublicMedia>, StoreError> {
+    let Some(address) = config.public_media.address.as_ref().filter(|_| config.public_media.enabled) else {
+        return Ok(None);
+    };
+    Ok(Some(bridge::PublicMedia {
+        address: address.as_str().to_owned(),
+        expires: whole_millis(config.public_media.expires),
+        key: LinkKey::new(store.derive_key("public media")?),
+    }))
 }
 
 /// Whole milliseconds; the configuration bounds what they come from.

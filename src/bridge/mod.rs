@@ -23,6 +23,7 @@ use crate::{
         address::GHOST_PREFIX,
         capability::Profile,
         effect::{ContactKey, Debt, Effect, Lane},
+        file::LinkKey,
         output::{Ephemeral, MatrixWork},
     },
     store::{Store, StoreError},
@@ -70,8 +71,21 @@ pub struct Settings {
     pub permissions: Vec<(PermissionKey, Permission)>,
     /// The largest file that is carried over, in bytes.
     pub max_file: u64,
+    /// Files are given by links of the bridge's own where a network takes none.
+    pub public_media: Option<PublicMedia>,
     /// The version of the program.
     pub version: &'static str,
+}
+
+/// How links to files are made.
+#[derive(Clone, Debug)]
+pub struct PublicMedia {
+    /// The bridge's address as contacts reach it.
+    pub address: String,
+    /// How long a link lasts, in milliseconds.
+    pub expires: u64,
+    /// What links are signed with.
+    pub key: LinkKey,
 }
 
 /// A network as the operator configured it.

@@ -83,6 +83,19 @@ pub enum Question {
         size: u64,
         /// Its media type.
         mime: String,
+        /// It is for the small picture of the file.
+        preview: bool,
+    },
+    /// A bit of binary (XEP-0231).
+    Bit {
+        /// Of which client: whole address.
+        to: String,
+        /// Its name.
+        cid: String,
+        /// Into whose room it goes.
+        contact: BareJid,
+        /// The debt that it helps to pay.
+        debt: DebtId,
     },
     /// The JID behind an e-mail address (the Messenger service).
     JidLookup {

@@ -25,6 +25,8 @@ const WARN_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::
 const EXPIRE: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(365 * 24);
 /// Bytes of a file: a kilobyte, a terabyte.
 const FILE_BYTES: RangeInclusive<u64> = 1024..=1024 * 1024 * 1024 * 1024;
+/// How long a link to a file may last.
+const LINK: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(365 * 24);
 /// Messages per chat.
 const MAX_HISTORY: u32 = 10_000;
 
@@ -82,6 +84,25 @@ pub(super) fn check(config: &mut Config, base: &Path) -> Vec<Fault> {
     if !FILE_BYTES.contains(&config.files.max_bytes) {
         let text = format!("not between {} and {}", FILE_BYTES.start(), FILE_BYTES.end());
         fault(&["files", "max_bytes"], text);
+    }
+    let public = &config.public_media;
+    let Span(lasts) = public.expires;
+    if !LINK.contains(&lasts) {
+        fault(&["public_media", "expires"], "not between 1s and 365d".to_owned());
+    }
+    match &public.address {
+        None if public.enabled => {
+            let text = "needed with public_media.enabled: the address at which contacts reach the bridge";
+            fault(&["public_media", "address"], text.to_owned());
+        }
+        Some(address) if address.url().scheme() != "https" && !address.is_loopback() => {
+            let text = "must begin with https://: whoever reads along on the way would have the files";
+            fault(&["public_media", "address"], text.to_owned());
+        }
+        Some(address) if address.url().query().is_some() || address.url().fragment().is_some() => {
+            fault(&["public_media", "address"], "must end with its path: links go on from there".to_owned());
+        }
+        _ => {}
     }
     for (key, value) in [("initial", config.history.initial), ("catch_up", config.history.catch_up)] {
         if value > MAX_HISTORY {

@@ -60,6 +60,9 @@ pub const KEYS: &[Key] = &[
     scalar("presence.updates_per_second"),
     file_only("fetch.allow_private"),
     scalar("files.max_bytes"),
+    scalar("public_media.enabled"),
+    scalar("public_media.address"),
+    scalar("public_media.expires"),
     scalar("logging.level"),
     scalar("logging.format"),
 ];

@@ -50,6 +50,9 @@ pub struct Config {
     /// Files both ways.
     #[serde(default)]
     pub files: Files,
+    /// Files as links of the bridge's own.
+    #[serde(default)]
+    pub public_media: PublicMedia,
     /// Logs, on stderr.
     #[serde(default)]
     pub logging: Logging,
@@ -203,6 +206,18 @@ pub struct Files {
     pub max_bytes: u64,
 }
 
+/// Files as links of the bridge's own, where a network takes none.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PublicMedia {
+    /// Links are made, and served.
+    pub enabled: bool,
+    /// The bridge's address as contacts reach it, through a reverse proxy.
+    pub address: Option<WebUrl>,
+    /// How long a link lasts.
+    pub expires: Span,
+}
+
 /// Logs.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -283,6 +298,12 @@ impl Default for Presence {
 impl Default for Files {
     fn default() -> Self {
         Self { max_bytes: 100 * 1024 * 1024 }
+    }
+}
+
+impl Default for PublicMedia {
+    fn default() -> Self {
+        Self { enabled: false, address: None, expires: Span(Duration::from_hours(7 * 24)) }
     }
 }
 

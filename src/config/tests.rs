@@ -290,6 +290,21 @@ fn relative_paths_are_relative_to_the_file() {
 }
 
 #[test]
+fn links_to_files_need_an_address_and_tls() {
+    let with = |section: &str| load(&format!("{MINIMAL}public_media: {{ {section} }}\n"));
+    let said = |section: &str| with(section).unwrap_err().to_string();
+    assert!(!with("address: 'https://b.example.org/'").unwrap().public_media.enabled, "off by default");
+    assert!(said("enabled: true").contains("needed with public_media.enabled"), "{}", said("enabled: true"));
+    assert!(said("enabled: true, address: 'http://b.example.org'").contains("must begin with https://"));
+    assert!(said("address: 'https://b.example.org/?a'").contains("must end with its path"));
+    assert!(said("expires: 366d").contains("not between 1s and 365d") && said("expires: 0").contains("not between"));
+    assert!(
+        with("enabled: true, address: 'http://127.0.0.1:8080/x'").is_ok()
+            && with("enabled: true, address: 'https://b'").is_ok()
+    );
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_its_own_error() {
     let folder = Folder::new(MINIMAL);
     let missing = Config::load_with(&folder.path("absent.yaml"), []).unwrap_err();

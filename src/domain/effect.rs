@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BareJid, DebtId, LoginId, Timestamp,
-    file::{IncomingFile, OutgoingFile},
+    file::{IncomingFile, IncomingMedia, OutgoingFile, OutgoingMedia},
 };
 
 /// A contact of a login: names its ghost and its portal. The account itself is a contact too (its ghost says what the
@@ -218,6 +218,10 @@ pub enum Effect {
     SendFile(OutgoingFile),
     /// Bring a file of the contact into the homeserver's media; then it is an event. Lane: to Matrix.
     ShowFile(IncomingFile),
+    /// As [`Effect::SendFile`], which earlier versions owed.
+    SendMedia(Box<OutgoingMedia>),
+    /// As [`Effect::ShowFile`], which earlier versions owed.
+    ShowMedia(Box<IncomingMedia>),
 }
 
 impl Effect {
@@ -227,6 +231,7 @@ impl Effect {
             Self::SendMessage(Outgoing { event, written, .. })
             | Self::SendComposed(Composed { event, written, .. })
             | Self::SendFile(OutgoingFile { event, written, .. }) => Some((event, *written)),
+            Self::SendMedia(media) => Some((&media.file.event, media.file.written)),
             _ => None,
         }
     }

@@ -1,10 +1,13 @@
 //! Files on their way from one side to the other. Only what is said of them stands here and in the store; their bytes go
 //! from socket to socket.
 
+use std::fmt;
+
 use ruma::OwnedEventId;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
-use super::{DebtId, Timestamp, effect::Sender, input::Failure};
+use super::{DebtId, LoginId, Timestamp, effect::Sender, input::Failure};
 
 /// How a file is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +79,116 @@ pub struct IncomingFile {
     pub binds: Vec<String>,
 }
 
+/// A file on its way to a contact, with what goes beside it. [`OutgoingFile`] alone is what stores of earlier versions hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutgoingMedia {
+    /// The file.
+    pub file: OutgoingFile,
+    /// A small picture of it that goes first.
+    pub preview: Option<OutgoingPreview>,
+}
+
+impl From<OutgoingFile> for OutgoingMedia {
+    fn from(file: OutgoingFile) -> Self {
+        Self { file, preview: None }
+    }
+}
+
+/// A small picture of a file, in the homeserver's media.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutgoingPreview {
+    /// `mxc://` URI.
+    pub media: String,
+    /// Its media type.
+    pub mime: String,
+    /// Bytes.
+    pub size: u64,
+    /// Pixels across.
+    pub width: Option<u32>,
+    /// Pixels down.
+    pub height: Option<u32>,
+    /// Where the contact can fetch it, once it is there.
+    pub url: Option<String>,
+}
+
+/// A file on its way into a room, with what goes beside it. [`IncomingFile`] alone is what stores of earlier versions hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncomingMedia {
+    /// The file. An address that begins with `cid:` is that of a bit of binary (XEP-0231).
+    pub file: IncomingFile,
+    /// Of a bit of binary its bytes, once they are here and are known to be those that the address names.
+    pub data: Option<Vec<u8>>,
+    /// Of a bit of binary the client that has it: whole address.
+    pub from: Option<String>,
+    /// Of a bit of binary what is said if it does not come; nothing where a text says it already.
+    pub words: Option<String>,
+    /// If it is to be heard it is a voice message.
+    pub voice: bool,
+    /// A small picture of it.
+    pub preview: Option<Preview>,
+}
+
+impl From<IncomingFile> for IncomingMedia {
+    fn from(file: IncomingFile) -> Self {
+        Self { file, data: None, from: None, words: None, voice: false, preview: None }
+    }
+}
+
+/// A small picture of a file (XEP-0264).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Preview {
+    /// It lies here, `https` or `http`.
+    At(String),
+    /// It came with the stanza.
+    Bytes(Vec<u8>),
+}
+
+/// Media of the homeserver that the bridge gives to whoever has the link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicFile {
+    /// `mxc://` URI.
+    pub media: String,
+    /// Its name, cleaned.
+    pub name: String,
+    /// Its media type, as its event says.
+    pub mime: Option<String>,
+    /// The event that it is of.
+    pub event: OwnedEventId,
+    /// When the link ends.
+    pub expires: Timestamp,
+}
+
+/// Names a [`PublicFile`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId {
+    /// Whose file.
+    pub login: LoginId,
+    /// The debt that it was said by.
+    pub debt: DebtId,
+}
+
+/// What links are signed with.
+#[derive(Clone)]
+pub struct LinkKey(Zeroizing<[u8; 32]>);
+
+impl LinkKey {
+    /// A key of these bytes.
+    pub fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for LinkKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("LinkKey(..)")
+    }
+}
+
 /// Where a file may be put (XEP-0363 section 4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
@@ -127,6 +240,15 @@ pub enum Job {
         name: String,
         /// Media type that the sender said, if any.
         mime: Option<String>,
+        /// A small picture of it, to be carried too if that works.
+        preview: Option<Preview>,
+    },
+    /// Puts bytes that are here into the homeserver's media if they are a picture. Gives [`TransferOutcome::Stored`].
+    Keep {
+        /// Name, without an extension.
+        name: String,
+        /// The bytes.
+        bytes: Vec<u8>,
     },
 }
 
@@ -168,4 +290,6 @@ pub struct Stored {
     pub size: u64,
     /// Pixels, of a picture.
     pub dimensions: Option<(u32, u32)>,
+    /// The small picture of it.
+    pub preview: Option<Box<Stored>>,
 }

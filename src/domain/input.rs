@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::{
     DebtId, StreamId, Ticket, Timestamp,
     credentials::Tokens,
-    file::TransferOutcome,
+    file::{LinkId, TransferOutcome},
     output::{AskId, WorkId},
     stream::{StreamEnd, StreamReport},
 };
@@ -57,6 +57,13 @@ pub enum Input {
         debt: DebtId,
         /// How it went.
         outcome: TransferOutcome,
+    },
+    /// Someone came with a link of ours; is answered by [`super::Output::PublicFile`].
+    PublicFileAsked {
+        /// Whom to answer.
+        ticket: Ticket,
+        /// Which.
+        link: LinkId,
     },
     /// A question to the outside is answered.
     Answered {

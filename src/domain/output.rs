@@ -2,7 +2,12 @@
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, presence::PresenceState};
 
-use super::{DebtId, StreamId, Ticket, Timestamp, credentials::Secret, file::Transfer, stream::StreamOrder};
+use super::{
+    DebtId, StreamId, Ticket, Timestamp,
+    credentials::Secret,
+    file::{PublicFile, Transfer},
+    stream::StreamOrder,
+};
 
 /// One thing for a shell to do.
 #[derive(Debug)]
@@ -30,6 +35,13 @@ pub enum Output {
     Matrix(MatrixWork),
     /// A file to be carried from one side to the other; comes back as [`super::Input::Transferred`].
     Transfer(Transfer),
+    /// The file that a link leads to; `None`: it leads nowhere, or no longer.
+    PublicFile {
+        /// Whom to answer.
+        ticket: Ticket,
+        /// Which.
+        file: Option<PublicFile>,
+    },
     /// Worth doing now or not at all.
     Now(Ephemeral),
     /// A question to the outside whose answer comes back as [`super::Input::Answered`].

@@ -137,25 +137,15 @@ impl Engine {
     /// known one answers for one of the archive's, so that two equal messages stay two.
     pub(super) fn on_recent(&mut self, contact: &ContactKey, recent: Vec<Recent>) -> Result<(), StoreError> {
         self.history_done(contact)?;
-        let mut known = self.bridge.store.portal(contact)?.map(|portal| portal.recent).unwrap_or_default();
-        let among = self.release_earlier(contact, &recent)?;
-        let mut told = vec![false; recent.len()];
-        // First what was known at the time that the archive gives, then what a slow connection brought, or took, late.
-        for late in [false, true] {
-            for (item, told) in recent.iter().zip(&mut told).filter(|(_, told)| !**told) {
-                let text = stable_id::text_hash(&item.message.text);
-                let fits = |said: &Said| said.own == item.own && said.text == text;
-                let place = if late {
-                    known.iter().position(|said| fits(said) && is_late(said, item.at))
-                } else {
-                    nearest(&known, item.at, fits)
-                };
-                if let Some(place) = place {
-                    known.remove(place);
-                    *told = true;
-                }
-            }
+        let known = self.bridge.store.portal(contact)?.map(|portal| portal.recent).unwrap_or_default();
+        let (earlier, among) = self.split_waiting(contact, &recent)?;
+        let (told, linked) = match_known(known.clone(), &recent, self.session_began(&contact.login));
+        let bound = self.lives.get(&contact.login).and_then(|live| live.session.as_ref()).map(|session| session.bound);
+        let linked = linked || among.iter().chain(&earlier).any(|waiting| waiting.held.bound != bound);
+        if !known.is_empty() && !linked && recent.len() >= history::RECENT_LINES {
+            self.tell_gap(contact)?;
         }
+        self.let_go(&contact.login, earlier)?;
         for (item, _) in recent.into_iter().zip(told).filter(|(_, told)| !told) {
             let (own, at) = (item.own, item.at);
             let there = self.was_in_recovered_room(contact, own, &item.message.text, at, Source::Archive)?;
@@ -169,15 +159,19 @@ impl Engine {
         self.release_held(&contact.login)
     }
 
-    /// What is held with the contact and is none of the archive's last messages was said before them, and goes first: a stream
-    /// keeps its order, so the archive had all that came before its answer. Gives back what is among them, with the archive's
-    /// times, for a slow connection brings things late.
-    fn release_earlier(&mut self, contact: &ContactKey, recent: &[Recent]) -> Result<Vec<Waiting>, StoreError> {
+    /// Of what is held with the contact, what is none of the archive's last messages, and what is among them, with the archive's
+    /// times, for a slow connection brings things late. The first was said before the others: a stream keeps its order, so
+    /// the archive had all that came before its answer.
+    fn split_waiting(
+        &mut self,
+        contact: &ContactKey,
+        recent: &[Recent],
+    ) -> Result<(Vec<Waiting>, Vec<Waiting>), StoreError> {
+        if recent.is_empty() {
+            return Ok((Vec::new(), Vec::new()));
+        }
         let mut earlier = self.waiting(&contact.login)?;
         earlier.retain(|waiting| waiting.with.as_ref() == Some(&contact.contact));
-        if recent.is_empty() {
-            return Ok(Vec::new());
-        }
         let mut lines: Vec<&Recent> = recent.iter().collect();
         let mut among = Vec::new();
         for place in (0..earlier.len()).rev() {
@@ -190,8 +184,14 @@ impl Engine {
             }
         }
         among.reverse();
-        self.let_go(&contact.login, earlier)?;
-        Ok(among)
+        Ok((earlier, among))
+    }
+
+    /// When the login's stream came up, by the clock that what was said is remembered by.
+    fn session_began(&self, login: &LoginId) -> Timestamp {
+        let up_since = self.lives.get(login).map_or(0, |live| live.up_since);
+        let lasts = self.bridge.now.uptime.saturating_sub(up_since);
+        Timestamp(self.bridge.steady.now().0.saturating_sub(i64::try_from(lasts).unwrap_or(i64::MAX)))
     }
 
     /// Is this message, kept by the server or held by us, one that the archive has given already? Each archived one answers once.
@@ -292,6 +292,31 @@ const SAME: i64 = 2_000;
 
 /// The server can have had what we sent by no more than this later than we sent it, in milliseconds.
 const LATE: i64 = 10 * 60_000;
+
+/// Which of the archive's lines are known; and whether one of them was known before the session began, so that nothing is missing
+/// between that and the archive's first.
+fn match_known(mut known: Vec<Said>, recent: &[Recent], began: Timestamp) -> (Vec<bool>, bool) {
+    let (mut told, mut linked) = (vec![false; recent.len()], false);
+    // First what was known at the time that the archive gives, then what a slow connection brought, or took, late.
+    for late in [false, true] {
+        for (item, told) in recent.iter().zip(&mut told).filter(|(_, told)| !**told) {
+            let text = stable_id::text_hash(&item.message.text);
+            let fits = |said: &Said| said.own == item.own && said.text == text;
+            let place = if late {
+                known.iter().position(|said| fits(said) && is_late(said, item.at))
+            } else {
+                nearest(&known, item.at, fits)
+            };
+            if let Some(place) = place {
+                let said = known.remove(place);
+                // What we sent late may be what we sent again.
+                linked |= said.at.since(began) < 0 && !(late && said.from == Source::Matrix);
+                *told = true;
+            }
+        }
+    }
+    (told, linked)
+}
 
 /// Whether we can have heard it after the archive had it, or have sent it before: by our clock it has another time.
 fn is_late(said: &Said, archived: Timestamp) -> bool {

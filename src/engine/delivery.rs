@@ -24,6 +24,7 @@ use crate::{
     },
     translate::{
         failure::{self, StanzaError},
+        history::RECENT_LINES,
         status::{self, Reason, State, Trouble},
     },
 };
@@ -350,6 +351,15 @@ impl Engine {
         let text = status::doubtful(count_of(&messages));
         let about = messages.into_iter().next().map(|message| message.event);
         self.owe_from_bot(portal, failure::to_matrix(&text, about))?;
+        Ok(())
+    }
+
+    /// The archive's last lines do not reach back to what was known before the connection broke: the person is told that what
+    /// lies between may be missing.
+    pub(super) fn tell_gap(&mut self, portal: &ContactKey) -> Result<(), StoreError> {
+        let network = self.profile_of(&portal.login)?.map_or("the network", |profile| profile.display_name);
+        let text = status::gap(network, RECENT_LINES);
+        self.owe_from_bot(portal, failure::to_matrix(&text, None))?;
         Ok(())
     }
 

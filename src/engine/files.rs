@@ -1,5 +1,6 @@
-//! Files: a debt that owes a transfer first. The transfer is made by a shell; then the debt is what says where the file is, and
-//! is paid as any other. A transfer that was under way when the process ended is made again.
+//! Files of the person: a debt that owes a transfer first. The transfer is made by a shell; then the debt is what says where the file
+//! is, and is paid as any other. A transfer that was under way when the process ended is made again. A small picture of the file
+//! goes the same way before it; that it does not get there holds nothing up. Files of contacts are [`super::fetch`]'s.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -9,20 +10,22 @@ use super::{Engine, talk::Untold};
 use crate::{
     bridge::question::Question,
     domain::{
-        DebtId, LoginId, Output, Timestamp,
-        effect::{About, Composed, ContactKey, Debt, Effect, Lane, Relation, Sender},
+        DebtId, LoginId, Output,
+        effect::{Composed, ContactKey, Debt, Effect, Lane, Sender},
         feature::Feature,
-        file::{FileInfo, IncomingFile, Job, OutgoingFile, Side, Slot, Transfer, TransferOutcome},
+        file::{FileInfo, Job, OutgoingFile, OutgoingMedia, Slot, Transfer, TransferOutcome},
         input::{Failure, RoomEvent},
     },
     store::StoreError,
     translate::{
         failure,
-        file::{self, Media, Shared, bytes},
+        file::{self, Media, bytes},
+        file_name,
         message::Message,
         stable_id,
         stanza::to_xml,
         upload::{self, NoSlot},
+        voice,
     },
 };
 
@@ -31,9 +34,9 @@ const PER_LOGIN: usize = 4;
 /// Transfers at once in all. A chat whose file finds no place waits for one.
 pub const TRANSFERS: usize = 32;
 /// How often a transfer is tried that fails at the web's side, before it is said in words.
-const TRIES: u32 = 6;
+pub(super) const TRIES: u32 = 6;
 /// The same where the homeserver fails: nothing else of the chat could be shown meanwhile.
-const HOMESERVER_TRIES: u32 = 30;
+pub(super) const HOMESERVER_TRIES: u32 = 30;
 /// How long a server that did not say where files go is not asked again, in milliseconds.
 const ASK_AGAIN: u64 = 60_000;
 /// What has no known type.
@@ -58,7 +61,7 @@ pub(super) enum Upload {
 pub(super) struct Transfers {
     running: HashMap<DebtId, Running>,
     /// Lanes whose file found no place.
-    waiting: BTreeSet<Lane>,
+    pub(super) waiting: BTreeSet<Lane>,
     /// A file was given up while debts were paid: what is owed for that is to be paid yet.
     pub(super) gave_up: bool,
 }
@@ -67,15 +70,24 @@ pub(super) struct Transfers {
 struct Running {
     lane: Lane,
     /// Where the file can be had once it is in its slot.
-    get: Option<String>,
+    get: Option<Put>,
+}
+
+/// What is being put into a slot.
+#[derive(Debug)]
+pub(super) struct Put {
+    /// Where it can be had then.
+    get: String,
+    /// It is the small picture of the file.
+    preview: bool,
 }
 
 /// What may be done for a file now.
 enum Next {
     /// Something else goes on, or wakes the lane.
     Wait,
-    /// It is given up; the lane goes on.
-    Dropped,
+    /// It is given up, or another debt; the lane goes on.
+    Changed,
 }
 
 impl Engine {
@@ -84,7 +96,7 @@ impl Engine {
     /// The owner sends a file into the portal.
     pub(super) fn say_file(&mut self, portal: &ContactKey, event: &RoomEvent, media: Media) -> Result<(), Untold> {
         let Some(profile) = self.profile_of(&portal.login)? else { return Ok(()) };
-        if !profile.discovers {
+        if !profile.discovers && self.bridge.settings.public_media.is_none() {
             return Err(Untold::Sentence("this network carries no files; send a link instead".to_owned()));
         }
         if let Some(why) = self.too_large(media.info.size, None) {
@@ -97,9 +109,13 @@ impl Engine {
         {
             payloads = self.answer_to(portal, event, &target)?.payloads;
         }
-        let Media { media, info, caption } = media;
+        let Media { media, mut info, caption, voice, preview } = media;
+        if voice {
+            info.name = file_name::with_extension(&voice::to_xmpp(event.at), info.mime.as_deref());
+        }
         let file = OutgoingFile { media, info, measured: false, payloads, event: event.id.clone(), written: event.at };
-        let debt = self.bridge.owe(Lane::ToXmpp(portal.clone()), Effect::SendFile(file))?;
+        let effect = Effect::SendMedia(Box::new(OutgoingMedia { file, preview }));
+        let debt = self.bridge.owe(Lane::ToXmpp(portal.clone()), effect)?;
         if let Some(text) = caption {
             // Apps take a message for a file only if its address is all that it says, so what is said to it follows.
             self.owe_message(portal, event, &Message::plain(text), None)?;
@@ -118,46 +134,54 @@ impl Engine {
     }
 
     /// The size that is known is over a limit: the end of a sentence.
-    fn too_large(&self, size: Option<u64>, theirs: Option<u64>) -> Option<String> {
+    pub(super) fn too_large(&self, size: Option<u64>, theirs: Option<u64>) -> Option<String> {
         let most = theirs.unwrap_or(u64::MAX).min(self.bridge.settings.max_file);
         let size = size.filter(|size| *size > most)?;
         let whose = if theirs == Some(most) { "your server takes" } else { "I carry" };
         Some(format!("the file has {}, and {whose} at most {}", bytes(size), bytes(most)))
     }
 
-    /// A file is the next of its lane. `true`: it was given up, and the lane goes on.
+    /// A file is the next of its lane. `true`: it was given up or is a link now, and the lane goes on.
     pub(super) fn prepare_file(
         &mut self,
         login: &LoginId,
         debt: &Debt,
-        file: &OutgoingFile,
+        media: &OutgoingMedia,
     ) -> Result<bool, StoreError> {
-        Ok(matches!(self.next_for_file(login, debt, file)?, Next::Dropped))
+        Ok(matches!(self.next_for_file(login, debt, media)?, Next::Changed))
     }
 
-    fn next_for_file(&mut self, login: &LoginId, debt: &Debt, file: &OutgoingFile) -> Result<Next, StoreError> {
+    fn next_for_file(&mut self, login: &LoginId, debt: &Debt, media: &OutgoingMedia) -> Result<Next, StoreError> {
         let Lane::ToXmpp(portal) = &debt.lane else { return Ok(Next::Wait) };
+        let file = &media.file;
         if self.transfers.running.contains_key(&debt.id)
             || !self.bridge.outbox.may_go(&debt.lane, self.bridge.now.uptime)
         {
             return Ok(Next::Wait);
         }
+        if !self.profile_of(login)?.is_some_and(|profile| profile.discovers) {
+            if !self.link_file(login, debt, media)? {
+                self.refuse_file(debt, file, "this network carries no files")?;
+            }
+            return Ok(Next::Changed);
+        }
         let Some((service, most)) = self.upload_service(login)? else {
-            return match self.lives.get(login).map(|live| &live.upload) {
+            return match self.lives.get(login).map(|live| live.upload.clone()) {
+                Some(Upload::Missing { .. }) if self.link_file(login, debt, media)? => Ok(Next::Changed),
                 Some(Upload::Missing { silent }) => {
                     let why = match silent {
                         Some(_) => "your server did not say in time where files can be put",
                         None => "your server takes no files (it has no XEP-0363 upload service)",
                     };
                     self.refuse_file(debt, file, why)?;
-                    Ok(Next::Dropped)
+                    Ok(Next::Changed)
                 }
                 _ => Ok(Next::Wait),
             };
         };
         if let Some(why) = self.too_large(file.info.size, most) {
             self.refuse_file(debt, file, &why)?;
-            return Ok(Next::Dropped);
+            return Ok(Next::Changed);
         }
         let asked = |live: &super::session::Live| {
             live.questions.values().filter(|pending| matches!(pending.question, Question::Slot { .. })).count()
@@ -178,19 +202,28 @@ impl Engine {
             self.begin_transfer(login, debt, job, None)?;
             return Ok(Next::Wait);
         };
+        let small = media.preview.as_ref().filter(|preview| {
+            // One that is no smaller than the file is of no use.
+            preview.url.is_none() && preview.size < size && self.too_large(Some(preview.size), most).is_none()
+        });
+        let (name, size, mime) = match small {
+            Some(preview) => ("thumbnail", preview.size, preview.mime.as_str()),
+            None => (file.info.name.as_str(), size, mime_of(&file.info)),
+        };
         let question = Question::Slot {
             service,
             contact: portal.contact.clone(),
             debt: debt.id,
-            name: file.info.name.clone(),
+            name: file_name::with_extension(name, small.map(|preview| preview.mime.as_str())),
             size,
-            mime: mime_of(&file.info).to_owned(),
+            mime: mime.to_owned(),
+            preview: small.is_some(),
         };
         self.ask(login, question)?;
         Ok(Next::Wait)
     }
 
-    fn has_place(&self, login: &LoginId, pending: usize) -> bool {
+    pub(super) fn has_place(&self, login: &LoginId, pending: usize) -> bool {
         let of = |lane: &Lane| match lane {
             Lane::ToMatrix(contact) | Lane::ToXmpp(contact) => contact.login == *login,
             Lane::Ghost(_) | Lane::Login(_) | Lane::Management(_) | Lane::Space(_) => false,
@@ -199,12 +232,12 @@ impl Engine {
         self.transfers.running.len() < TRANSFERS && own + pending < PER_LOGIN
     }
 
-    fn begin_transfer(
+    pub(super) fn begin_transfer(
         &mut self,
         login: &LoginId,
         debt: &Debt,
         job: Job,
-        get: Option<String>,
+        get: Option<Put>,
     ) -> Result<(), StoreError> {
         let Some(row) = self.bridge.store.login(login)? else { return Ok(()) };
         self.transfers.running.insert(debt.id, Running { lane: debt.lane.clone(), get });
@@ -266,7 +299,7 @@ impl Engine {
     }
 
     /// A place has become free, or may have.
-    fn wake_waiting(&mut self) {
+    pub(super) fn wake_waiting(&mut self) {
         for waiting in std::mem::take(&mut self.transfers.waiting) {
             self.bridge.outbox.wake(&waiting);
         }
@@ -280,13 +313,13 @@ impl Engine {
     pub(super) fn on_slot(
         &mut self,
         contact: &ContactKey,
-        debt: DebtId,
+        (debt, preview): (DebtId, bool),
         answer: Option<&Element>,
     ) -> Result<(), StoreError> {
         self.wake_waiting();
         let lane = Lane::ToXmpp(contact.clone());
         let Some(debt) = self.bridge.store.debt(&lane, debt)? else { return Ok(()) };
-        let Effect::SendFile(file) = debt.effect.clone() else { return Ok(()) };
+        let Some(media) = outgoing(&debt.effect) else { return Ok(()) };
         let slot = match answer {
             Some(answer) if answer.attr("type") == Some("result") => {
                 upload::read_slot(answer).ok_or(NoSlot::Refused(None))
@@ -294,8 +327,10 @@ impl Engine {
             Some(answer) => Err(upload::read_refusal(answer)),
             None => Err(NoSlot::Later),
         };
+        let file = media.file.clone();
         match slot {
-            Ok(slot) => self.put_file(contact, &debt, &file, slot),
+            Ok(slot) => self.put_file(contact, &debt, &media, slot, preview),
+            Err(_) if preview => self.go_without_preview(debt, media),
             Err(NoSlot::TooLarge(most)) => {
                 let most = most.map(|most| format!(": it takes at most {}", bytes(most))).unwrap_or_default();
                 self.refuse_file(&debt, &file, &format!("it is too large for your server{most}"))
@@ -312,13 +347,31 @@ impl Engine {
         &mut self,
         contact: &ContactKey,
         debt: &Debt,
-        file: &OutgoingFile,
+        media: &OutgoingMedia,
         slot: Slot,
+        preview: bool,
     ) -> Result<(), StoreError> {
-        let Some(size) = file.info.size else { return Ok(()) };
-        let get = slot.get.clone();
-        let job = Job::Put { media: file.media.clone(), size, mime: mime_of(&file.info).to_owned(), slot };
-        self.begin_transfer(&contact.login, debt, job, Some(get))
+        let file = &media.file;
+        let put = Put { get: slot.get.clone(), preview };
+        let job = match (&media.preview, file.info.size) {
+            (Some(small), _) if preview => {
+                Job::Put { media: small.media.clone(), size: small.size, mime: small.mime.clone(), slot }
+            }
+            (_, Some(size)) if !preview => {
+                Job::Put { media: file.media.clone(), size, mime: mime_of(&file.info).to_owned(), slot }
+            }
+            _ => return Ok(()),
+        };
+        self.begin_transfer(&contact.login, debt, job, Some(put))
+    }
+
+    /// The small picture cannot be put anywhere: the file goes without.
+    fn go_without_preview(&mut self, mut debt: Debt, mut media: OutgoingMedia) -> Result<(), StoreError> {
+        media.preview = None;
+        debt.effect = Effect::SendMedia(Box::new(media));
+        self.bridge.store.put_debt(&debt)?;
+        self.bridge.outbox.wake(&debt.lane);
+        Ok(())
     }
 
     /// The file will not be sent, nor what was said to it: a message is sent whole or not at all.
@@ -345,50 +398,6 @@ impl Engine {
         Ok(())
     }
 
-    // ---- from XMPP
-
-    /// Shows a file of the contact, or of the account's other clients.
-    pub(super) fn show_file(
-        &mut self,
-        contact: &ContactKey,
-        own: bool,
-        shared: Shared,
-        answers: Option<String>,
-        at: Option<Timestamp>,
-        binds: Vec<String>,
-    ) -> Result<(), StoreError> {
-        let answers = match answers {
-            Some(id) => self.name_of(contact, &id)?,
-            None => None,
-        };
-        let Shared { url, info, caption } = shared;
-        let sender = Sender::Ghost(self.speaker(contact, own));
-        let at = at.map(|at| at.min(self.bridge.now.wall));
-        let why = self.too_large(info.size, None);
-        let file = IncomingFile { url, info, caption, sender, answers, at, binds };
-        self.bridge.owe_file(
-            contact,
-            &file.sender.clone(),
-            &file.binds.clone(),
-            match why {
-                Some(why) => in_words(&file, &why),
-                None => Effect::ShowFile(file),
-            },
-        )
-    }
-
-    /// The transfer of a file that is the next of its lane into a room. `false`: there is no place for it yet.
-    pub(super) fn fetch_file(&mut self, debt: &Debt, file: &IncomingFile) -> Result<bool, StoreError> {
-        let Lane::ToMatrix(portal) = &debt.lane else { return Ok(false) };
-        if !self.has_place(&portal.login, 0) {
-            self.transfers.waiting.insert(debt.lane.clone());
-            return Ok(false);
-        }
-        let (name, mime) = (file.info.name.clone(), file.info.mime.clone());
-        self.begin_transfer(&portal.login, debt, Job::Take { url: file.url.clone(), name, mime }, None)?;
-        Ok(true)
-    }
-
     // ---- from the shell
 
     /// A transfer has ended.
@@ -399,9 +408,12 @@ impl Engine {
             self.bridge.outbox.wake(&lane);
             return Ok(());
         };
+        if let Some(media) = outgoing(&debt.effect) {
+            return self.put_done(debt, media, get, outcome);
+        }
         match debt.effect.clone() {
-            Effect::SendFile(file) => self.put_done(debt, file, get, outcome),
-            Effect::ShowFile(file) => self.take_done(debt, &file, outcome),
+            Effect::ShowMedia(media) => self.take_done(debt, &media, outcome),
+            Effect::ShowFile(file) => self.take_done(debt, &file.into(), outcome),
             _ => Ok(()),
         }
     }
@@ -409,13 +421,25 @@ impl Engine {
     fn put_done(
         &mut self,
         mut debt: Debt,
-        mut file: OutgoingFile,
-        get: Option<String>,
+        mut media: OutgoingMedia,
+        put: Option<Put>,
         outcome: TransferOutcome,
     ) -> Result<(), StoreError> {
-        match (outcome, get) {
-            (TransferOutcome::Uploaded, Some(url)) => {
-                let mut payloads: Vec<String> = file::to_xmpp(&url, &file.info).iter().filter_map(to_xml).collect();
+        if put.as_ref().is_some_and(|put| put.preview) {
+            let (Some(small), Some(put), TransferOutcome::Uploaded) = (&mut media.preview, put, outcome) else {
+                return self.go_without_preview(debt, media);
+            };
+            small.url = Some(put.get);
+            debt.effect = Effect::SendMedia(Box::new(media));
+            self.bridge.store.put_debt(&debt)?;
+            self.bridge.outbox.wake(&debt.lane);
+            return Ok(());
+        }
+        let OutgoingMedia { mut file, preview } = media;
+        match (outcome, put) {
+            (TransferOutcome::Uploaded, Some(Put { get: url, .. })) => {
+                let said = file::to_xmpp(&url, &file.info, preview.as_ref());
+                let mut payloads: Vec<String> = said.iter().filter_map(to_xml).collect();
                 payloads.append(&mut file.payloads);
                 let (event, written) = (file.event, file.written);
                 let composed = Composed { body: url, payloads, event, written, quotes: None, stands_for: None };
@@ -424,7 +448,7 @@ impl Engine {
             (TransferOutcome::Size(size), _) if !file.measured => {
                 file.info.size = Some(size);
                 file.measured = true;
-                debt.effect = Effect::SendFile(file);
+                debt.effect = Effect::SendMedia(Box::new(OutgoingMedia { file, preview }));
             }
             (TransferOutcome::Failed { failure: Failure::Permanent(cause), .. }, _) => {
                 return self.refuse_file(&debt, &file, &cause.sentence);
@@ -440,43 +464,17 @@ impl Engine {
         self.bridge.outbox.wake(&debt.lane);
         Ok(())
     }
+}
 
-    fn take_done(&mut self, mut debt: Debt, file: &IncomingFile, outcome: TransferOutcome) -> Result<(), StoreError> {
-        debt.effect = match outcome {
-            TransferOutcome::Stored(stored) => as_event(file, file::to_matrix(file, &stored)),
-            TransferOutcome::Uploaded | TransferOutcome::Size(_) => {
-                self.bridge.outbox.failed(&debt.lane, debt.id, self.bridge.now.uptime, None);
-                return Ok(());
-            }
-            TransferOutcome::Failed { failure: Failure::Permanent(cause), .. } => in_words(file, &cause.sentence),
-            TransferOutcome::Failed { at, failure: Failure::Transient { cause, retry_after } } => {
-                let tries = if at == Side::Web { TRIES } else { HOMESERVER_TRIES };
-                self.bridge.outbox.failed(&debt.lane, debt.id, self.bridge.now.uptime, retry_after);
-                if self.bridge.outbox.failures(&debt.lane) < tries {
-                    return Ok(());
-                }
-                in_words(file, &cause.sentence)
-            }
-        };
-        self.bridge.store.put_debt(&debt)?;
-        // The request that sends it is another piece of work of the same debt.
-        self.bridge.outbox.take_back(&debt.lane);
-        Ok(())
+/// The file that a debt is to send; of whatever version of the program.
+pub(super) fn outgoing(effect: &Effect) -> Option<OutgoingMedia> {
+    match effect {
+        Effect::SendMedia(media) => Some((**media).clone()),
+        Effect::SendFile(file) => Some(file.clone().into()),
+        _ => None,
     }
 }
 
 fn mime_of(info: &FileInfo) -> &str {
     info.mime.as_deref().unwrap_or(OCTETS)
-}
-
-fn in_words(file: &IncomingFile, why: &str) -> Effect {
-    as_event(file, file::to_words(file, why))
-}
-
-fn as_event(file: &IncomingFile, event: crate::domain::effect::MatrixEvent) -> Effect {
-    let (sender, at, binds) = (file.sender.clone(), file.at, file.binds.clone());
-    match file.answers.clone() {
-        Some(name) => Effect::SendAbout { sender, event, about: About { name, relation: Relation::Reply }, at, binds },
-        None => Effect::SendEvent { sender, event, at, binds },
-    }
 }

@@ -12,7 +12,7 @@ use crate::{
     domain::{LoginId, effect::ContactKey},
     store::StoreError,
     translate::{
-        carbon, discovery, history, roster,
+        bits, carbon, discovery, history, roster,
         stanza::{Stanza, addressed, element, set},
         upload, vcard,
     },
@@ -20,6 +20,8 @@ use crate::{
 
 /// How long an answer may take, in milliseconds; then it counts as an error.
 const PATIENCE: u64 = 60_000;
+/// The same where a chat waits for it.
+const SHORT_PATIENCE: u64 = 10_000;
 
 impl Engine {
     /// Asks a question on the login's stream; it is dropped if the stream is not up.
@@ -70,6 +72,7 @@ impl Engine {
             Question::Slot { service, name, size, mime, .. } => {
                 (Some(service.as_str()), "get", upload::ask_slot(name, *size, mime))
             }
+            Question::Bit { to, cid, .. } => (Some(to.as_str()), "get", bits::ask(cid)),
             Question::JidLookup { email } => {
                 let namespace =
                     self.bridge.profile(&row.network).and_then(|profile| profile.jid_lookup).unwrap_or_default();
@@ -78,10 +81,11 @@ impl Engine {
         };
         let mut iq = addressed("iq", to, Some(kind), Some(&id));
         iq.append_child(payload);
-        let deadline = uptime + PATIENCE;
+        let patience = if matches!(question, Question::Bit { .. }) { SHORT_PATIENCE } else { PATIENCE };
+        let deadline = uptime + patience;
         live.questions
             .insert(id.clone(), Pending { to: to.map(str::to_owned), question, deadline, results: Vec::new() });
-        self.set_timer(PATIENCE, Timer::Question(login.clone(), id));
+        self.set_timer(patience, Timer::Question(login.clone(), id));
         self.send(login, iq);
         Ok(())
     }
@@ -238,8 +242,14 @@ impl Engine {
             Question::Caps { caps, contact, .. } => self.on_caps(login, &contact, &caps, answer)?,
             Question::Services => self.on_services(login, answer, heard.is_some())?,
             Question::Service { service } => self.on_service(login, service, answer, heard.is_some()),
-            Question::Slot { contact, debt, .. } => {
-                self.on_slot(&ContactKey { login: login.clone(), contact }, debt, heard)?;
+            Question::Slot { contact, debt, preview, .. } => {
+                self.on_slot(&ContactKey { login: login.clone(), contact }, (debt, preview), heard)?;
+            }
+            Question::Bit { to, cid, contact, debt } => {
+                if let (None, Some(live)) = (heard, self.lives.get_mut(login)) {
+                    live.deaf.note(to);
+                }
+                self.on_bit(&ContactKey { login: login.clone(), contact }, debt, &cid, answer)?;
             }
             Question::JidLookup { email } => self.on_jid_lookup(login, &email, answer)?,
             Question::Carbons | Question::Barrier => {}

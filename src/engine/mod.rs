@@ -8,8 +8,10 @@ mod archive;
 mod command;
 mod delivery;
 mod done;
+mod fetch;
 mod files;
 mod iq;
+mod links;
 mod logins;
 mod matrix;
 mod newcomer;
@@ -141,6 +143,7 @@ impl Engine {
             Input::RoomRead { room, page } => self.on_room_read(&room, page)?,
             Input::Stream { stream, report } => self.on_report(stream, report)?,
             Input::Done { work, outcome } => self.on_done(work, outcome)?,
+            Input::PublicFileAsked { ticket, link } => self.on_link(ticket, &link)?,
             Input::Transferred { debt, outcome } => self.on_transferred(debt, outcome)?,
             Input::Answered { ask, answer } => self.on_answer(ask, answer)?,
             Input::Homeserver { presence, busy } => self.on_homeserver(presence, busy)?,

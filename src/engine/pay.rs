@@ -3,13 +3,13 @@
 use ruma::OwnedRoomId;
 use serde_json::json;
 
-use super::{Engine, REQUESTS, session::WINDOW};
+use super::{Engine, REQUESTS, fetch::Next, files::outgoing, session::WINDOW};
 use crate::{
     bridge::{look::NAME, question::Question},
     domain::{
         DebtId, LoginId, Output,
         effect::{Composed, ContactKey, Debt, Effect, Lane, MatrixEvent, Notice, Outgoing, Sender},
-        file::IncomingFile,
+        file::IncomingMedia,
         output::{CreateRoom, MatrixCall, MatrixWork, RoomKind, WorkId},
     },
     store::{StoreError, portal::Source, session::Unconfirmed},
@@ -24,7 +24,7 @@ pub(super) enum Due {
     /// It is a request to the homeserver.
     Call(MatrixCall),
     /// It is a file, to be brought over first.
-    File(IncomingFile),
+    File(Box<IncomingMedia>),
     /// There is nothing left to do.
     Moot,
     /// Not yet; something else will wake the lane.
@@ -64,12 +64,11 @@ impl Engine {
             match self.due(&debt)? {
                 Due::NotYet => return Ok(()),
                 Due::Moot => self.settle(&debt)?,
-                Due::File(file) => {
-                    if !self.fetch_file(&debt, &file)? {
-                        return Ok(());
-                    }
-                    self.bridge.outbox.hand_out(lane, debt.id);
-                }
+                Due::File(file) => match self.fetch_file(&debt, &file)? {
+                    Next::Begun => self.bridge.outbox.hand_out(lane, debt.id),
+                    Next::Waits => return Ok(()),
+                    Next::Changed => {}
+                },
                 Due::Call(call) => {
                     // Only making a room cannot be repeated harmlessly: that it was tried must be known after a crash.
                     if matches!(debt.effect, Effect::CreateRoom | Effect::CreateSpace) && !debt.tried {
@@ -158,7 +157,8 @@ impl Engine {
                             None => Due::Moot,
                         }
                     }
-                    Effect::ShowFile(file) => Due::File(file.clone()),
+                    Effect::ShowMedia(media) => Due::File(media.clone()),
+                    Effect::ShowFile(file) => Due::File(Box::new(file.clone().into())),
                     Effect::SendAbout { .. } | Effect::RedactNamed { .. } | Effect::ReadUpTo { .. } => {
                         self.due_about(portal, room, debt)?
                     }
@@ -267,8 +267,9 @@ impl Engine {
                     self.ask_for_quotation(lane, &debt)?;
                     break;
                 }
-                Effect::SendFile(file) => {
-                    if self.prepare_file(login, &debt, file)? {
+                effect @ (Effect::SendFile(_) | Effect::SendMedia(_)) => {
+                    let Some(media) = outgoing(effect) else { break };
+                    if self.prepare_file(login, &debt, &media)? {
                         continue;
                     }
                     break;

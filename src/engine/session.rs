@@ -91,6 +91,10 @@ pub(super) struct Live {
     pub shown: Option<crate::translate::presence::Shown>,
     /// Where the server takes files.
     pub upload: super::files::Upload,
+    /// Pictures in texts that are in the homeserver's media.
+    pub kept: super::fetch::Kept,
+    /// Clients that did not say in time whether they have one.
+    pub deaf: super::fetch::Deaf,
     /// Initial presence was sent on this stream, so what the server kept is on its way.
     pub hello: bool,
 }
@@ -213,6 +217,7 @@ impl Engine {
         live.histories.clear();
         live.own_typing.clear();
         live.hello = false;
+        live.deaf = super::fetch::Deaf::default();
         live.upload = super::files::Upload::Unasked;
         let resumed = match (up.resumed, &mut live.session) {
             (Some(h), Some(session)) => {
@@ -350,6 +355,8 @@ impl Engine {
         let steady = live.phase == Phase::Up && self.bridge.now.uptime.saturating_sub(live.up_since) >= STEADY;
         live.phase = Phase::Down;
         live.stream = None;
+        self.wake_bits(login);
+        let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
         live.questions.clear();
         live.own_typing.clear();
         live.failures = if steady { 1 } else { live.failures.saturating_add(1) };

@@ -47,7 +47,10 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let ghost = Sender::Ghost(self.speaker(contact, own));
         match content {
-            Content::File { file, answers } => self.show_file(contact, own, file, answers, at, binds),
+            Content::Files { files, answers } => self.show_files(contact, own, files, answers, at, &binds),
+            Content::Pictures { text, pictures, answers } => {
+                self.show_pictures(contact, own, (text, pictures), answers, at, &binds)
+            }
             Content::Message { message, answers: None } => self.show_message(contact, own, &message, at, binds),
             Content::Message { message, answers: Some(id) } => match self.name_of(contact, &id)? {
                 Some(name) => self.show_about(contact, ghost, &message, (name, Relation::Reply), at, binds),
@@ -112,7 +115,17 @@ impl Engine {
             self.bridge.ignore("retraction of something unknown");
             return Ok(());
         };
-        self.bridge.owe(Lane::ToMatrix(contact.clone()), Effect::RedactNamed { sender, name })?;
+        let mut names = vec![name];
+        for number in 1..=file::MOST {
+            let part = stable_id::part(&names[0], number);
+            if self.bridge.store.is_seen(contact, &part)? {
+                names.push(part);
+            }
+        }
+        for name in names {
+            let sender = sender.clone();
+            self.bridge.owe(Lane::ToMatrix(contact.clone()), Effect::RedactNamed { sender, name })?;
+        }
         Ok(())
     }
 
@@ -388,6 +401,10 @@ impl Engine {
             Some(redacts) => self.bridge.store.stanza_of(portal, redacts)?,
             None => None,
         };
+        let ended = match &event.redacts {
+            Some(redacts) => self.end_link(portal, redacts)?,
+            None => false,
+        };
         let Some(name) = name else {
             self.bridge.ignore("redaction of something that the contact does not have");
             return Ok(());
@@ -404,9 +421,12 @@ impl Engine {
             return Ok(());
         };
         if !self.features_of(portal)?.has(Feature::Retractions) {
-            return Err(Untold::Sentence(
-                "the contact's app cannot take messages back, so it still has yours".to_owned(),
-            ));
+            let why = if ended {
+                "the contact's app cannot take messages back, but the link to your file leads nowhere now"
+            } else {
+                "the contact's app cannot take messages back, so it still has yours"
+            };
+            return Err(Untold::Sentence(why.to_owned()));
         }
         let payloads = retraction::to_xmpp(id).iter().filter_map(to_xml).collect();
         self.owe_composed(portal, Composed { payloads, ..bare(event, retraction::WORDS.to_owned()) })?;

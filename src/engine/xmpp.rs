@@ -355,13 +355,14 @@ impl Engine {
             self.bridge.ignore("payload that is not translated");
         }
         let named = stanza.id.as_deref().map(|id| stable_id::named(id, own));
-        if let (Content::Message { .. }, Some(name)) = (&content, &named)
+        let is_text = matches!(content, Content::Message { .. } | Content::Pictures { text: Some(_), .. });
+        if let (true, Some(name)) = (is_text, &named)
             && self.bridge.store.is_seen(contact, &stable_id::superseded(name))?
         {
             // What it should have said is there already.
             return self.advance_archive(&contact.login, source, archive_id.as_deref());
         }
-        if matches!(content, Content::Message { .. }) {
+        if is_text {
             self.remember_said(contact, own, &text, at, source)?;
         }
         if let (Some(wishes), Some(id), true) = (wishes, &stanza.id, content.opens_chat()) {

@@ -73,6 +73,8 @@ tables! {
     Space = b'a', "space";
     /// Rooms that are said to replace ours.
     Successor = b'z', "successor";
+    /// Files that links of the bridge's own lead to.
+    PublicFile = b'T', "public_file";
 }
 
 impl Key {

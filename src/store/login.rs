@@ -99,6 +99,7 @@ impl Store {
             Table::Request,
             Table::Look,
             Table::Space,
+            Table::PublicFile,
         ] {
             self.erase_all(&Key::of(table).login(id).done())?;
         }

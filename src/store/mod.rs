@@ -24,6 +24,7 @@ pub mod newcomer;
 pub mod overlay;
 pub mod portal;
 pub mod presence;
+pub mod public_file;
 pub mod reaction;
 mod record;
 pub mod recovered;
@@ -69,6 +70,14 @@ impl Store {
     /// Makes all that was written durable, as one batch. After an error the writes are still pending.
     pub fn commit(&mut self) -> Result<(), StoreError> {
         self.overlay.commit()
+    }
+
+    /// A key for a purpose outside of the store, which another store, or another key file, does not have.
+    ///
+    /// # Errors
+    /// As reading does.
+    pub fn derive_key(&self, purpose: &str) -> Result<zeroize::Zeroizing<[u8; 32]>, StoreError> {
+        Ok(self.seal.derive(&format!("{purpose} {}", self.instance()?)))
     }
 
     /// Nothing was ever written but what every new store holds.
@@ -221,6 +230,7 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         table!(Space, "space", space::Space),
         table!(Successor, "successor", successor::Successor),
         table!(Features, "features", crate::domain::feature::Features),
+        table!(PublicFile, "public_file", crate::domain::file::PublicFile),
     ]
 }
 

@@ -117,6 +117,7 @@ fn unusable(path: &Path, why: &str) -> StoreError {
 pub struct Seal {
     cipher: XChaCha20Poly1305,
     nonce_key: Zeroizing<[u8; 32]>,
+    derive_key: Zeroizing<[u8; 32]>,
 }
 
 impl Seal {
@@ -124,7 +125,13 @@ impl Seal {
     pub fn new(file: &KeyFile) -> Self {
         let cipher_key = Zeroizing::new(keyed(&file.key, &[b"messenger-bridge seal 1: cipher"]));
         let nonce_key = Zeroizing::new(keyed(&file.key, &[b"messenger-bridge seal 1: nonce"]));
-        Self { cipher: XChaCha20Poly1305::new(Key::from_slice(&*cipher_key)), nonce_key }
+        let derive_key = Zeroizing::new(keyed(&file.key, &[b"messenger-bridge seal 1: derive"]));
+        Self { cipher: XChaCha20Poly1305::new(Key::from_slice(&*cipher_key)), nonce_key, derive_key }
+    }
+
+    /// A key for something else, by its purpose: who has one cannot find another, nor what is sealed.
+    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(keyed(&self.derive_key, &[purpose.as_bytes()]))
     }
 
     /// `plain`, sealed for the record under `key`: `[version][24 bytes of nonce][ciphertext and tag]`.
@@ -217,6 +224,12 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(ours.open(b"k/1", &flipped).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn derived_keys_differ_by_purpose_and_by_key_file() {
+        let keys = [seal(1).derive("a"), seal(1).derive("b"), seal(2).derive("a")];
+        assert!(keys[0] != keys[1] && keys[0] != keys[2] && keys[0] == seal(1).derive("a"));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //! these; what belongs to none is left over and counted.
 
 use super::{
-    attention, edit, encrypted,
+    attention,
+    bits::{Bits, Picture},
+    edit, encrypted,
     file::{self, Shared},
     location::{self, Place},
     message,
@@ -11,6 +13,7 @@ use super::{
     reply, retraction,
     stanza::Stanza,
 };
+use crate::domain::Address;
 
 /// What a message stanza says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +25,19 @@ pub enum Content {
         /// To what.
         answers: Option<String>,
     },
-    /// A file, perhaps in answer to the message with this id.
-    File {
-        /// Which.
-        file: Shared,
+    /// Files, at least one, perhaps in answer to the message with this id.
+    Files {
+        /// Which, in order.
+        files: Vec<Shared>,
+        /// To what.
+        answers: Option<String>,
+    },
+    /// A text with pictures in it, perhaps in answer to the message with this id.
+    Pictures {
+        /// The text, with the pictures' words in their places. `None`: there is none, or none beside those words.
+        text: Option<Message>,
+        /// Which, in order; at least one.
+        pictures: Vec<Picture>,
         /// To what.
         answers: Option<String>,
     },
@@ -76,11 +88,19 @@ impl Content {
             return Some(Self::Place(place));
         }
         let (replaces, answers) = (edit::from_xmpp(stanza), reply::from_xmpp(stanza));
+        let mut bits = Bits::take(stanza);
         let message = message::take(stanza, answers.is_some());
-        if replaces.is_none()
-            && let Some(file) = file::from_xmpp(stanza, message.as_ref().map(|message| message.text.as_str()))
-        {
-            return Some(Self::File { file, answers });
+        if replaces.is_none() {
+            let files = file::from_xmpp(stanza, message.as_ref().map(|message| message.text.as_str()), &mut bits);
+            if !files.is_empty() {
+                return Some(Self::Files { files, answers });
+            }
+            let alone = bits.alone;
+            let from = stanza.from.as_ref().filter(|from| from.resource.is_some()).map(Address::to_text);
+            let pictures = bits.pictures(from.as_deref());
+            if !pictures.is_empty() {
+                return Some(Self::Pictures { text: message.filter(|_| !alone), pictures, answers });
+            }
         }
         let message = message?;
         if file::is_encrypted_link(&message.text) {
@@ -96,8 +116,14 @@ impl Content {
     pub fn text(&self) -> String {
         match self {
             Self::Message { message, .. } => message.text.clone(),
-            Self::File { file, .. } => {
-                format!("\u{0}file {} {}", file.url, file.caption.as_deref().unwrap_or_default())
+            Self::Files { files, .. } => {
+                let said = |file: &Shared| format!(" {} {}", file.url, file.caption.as_deref().unwrap_or_default());
+                format!("\u{0}file{}", files.iter().map(said).collect::<String>())
+            }
+            Self::Pictures { text: Some(message), .. } => message.text.clone(),
+            Self::Pictures { text: None, pictures, .. } => {
+                let cids: Vec<&str> = pictures.iter().map(|picture| picture.cid.as_str()).collect();
+                format!("\u{0}pictures {}", cids.join(" "))
             }
             Self::Edit { id, message } => format!("\u{0}edit {id} {}", message.text),
             Self::Retraction { id } => format!("\u{0}retraction {id}"),
@@ -141,7 +167,12 @@ mod tests {
         let reply = "<body>&gt; a\nb</body><reply xmlns='urn:xmpp:reply:0' id='m'/><fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'><body start='0' end='4'/></fallback>";
         assert_eq!(take(reply), Some(Content::Message { message: message("b"), answers: Some("m".to_owned()) }));
         let oob = "<body>https://h/a.png</body><x xmlns='jabber:x:oob'><url>https://h/a.png</url></x>";
-        assert!(matches!(take(oob), Some(Content::File { .. })));
+        assert!(matches!(take(oob), Some(Content::Files { .. })));
+        let picture = "<body>:x:</body><html xmlns='http://jabber.org/protocol/xhtml-im'><body xmlns='http://www.w3.org/1999/xhtml'>\
+                       <img alt=':x:' src='cid:a'/></body></html>";
+        assert!(matches!(take(picture), Some(Content::Pictures { text: None, .. })));
+        let changed = format!("{picture}<replace xmlns='urn:xmpp:message-correct:0' id='a'/>");
+        assert!(matches!(take(&changed), Some(Content::Edit { .. })), "its words stand for it");
         assert!(matches!(take("<body>aesgcm://h/a.png#00</body>"), Some(Content::Encrypted { .. })));
         assert_eq!(take("<active xmlns='http://jabber.org/protocol/chatstates'/>"), None);
     }

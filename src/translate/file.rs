@@ -1,5 +1,8 @@
 //! Files: `m.image`, `m.video`, `m.audio`, `m.file`, `m.sticker` with captions (MSC2530) <-> XEP-0066, XEP-0447 with
-//! XEP-0446; XEP-0385 and XEP-0449 in. Where they are put is [`upload`](super::upload)'s.
+//! XEP-0446; XEP-0385 and XEP-0449 in. Where they are put is [`upload`](super::upload)'s; small pictures of them are
+//! [`preview`](super::preview)'s, and voice messages [`voice`](super::voice)'s.
+
+use std::collections::BTreeSet;
 
 use minidom::Element;
 use ruma::MxcUri;
@@ -7,14 +10,17 @@ use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
+    bits::Bits,
     fallback,
     file_name::{clean, from_url, with_extension},
     message::Untranslatable,
+    preview,
     stanza::{Stanza, element, set, text_element},
+    voice,
 };
 use crate::domain::{
     effect::MatrixEvent,
-    file::{FileInfo, FileKind, IncomingFile, Stored},
+    file::{FileInfo, FileKind, IncomingFile, IncomingMedia, OutgoingPreview, Preview, Stored},
 };
 
 /// XEP-0066.
@@ -36,8 +42,8 @@ const JINGLE_FILE: &str = "urn:xmpp:jingle:apps:file-transfer:5";
 
 /// Longest address of a file, in bytes.
 const LONGEST_URL: usize = 4096;
-/// Most files of one message that are named.
-const MOST: usize = 20;
+/// Most files of one message that are brought over; the others are named.
+pub const MOST: usize = 10;
 
 /// A media file as an event tells of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +54,10 @@ pub struct Media {
     pub info: FileInfo,
     /// What is said to it.
     pub caption: Option<String>,
+    /// It is a voice message.
+    pub voice: bool,
+    /// A small picture of it.
+    pub preview: Option<OutgoingPreview>,
 }
 
 /// A file as a stanza tells of it.
@@ -59,6 +69,10 @@ pub struct Shared {
     pub info: FileInfo,
     /// What is said to it.
     pub caption: Option<String>,
+    /// If it is to be heard it is a voice message.
+    pub voice: bool,
+    /// A small picture of it.
+    pub preview: Option<Preview>,
 }
 
 /// Reads an event that may be a file. `None`: it is none.
@@ -78,6 +92,7 @@ pub fn from_matrix(kind: &str, content: &RawValue) -> Result<Option<Media>, Untr
         #[serde(default)]
         info: Value,
     }
+    let raw = content;
     let content: Content = match serde_json::from_str(content.get()) {
         Ok(content) => content,
         Err(_) => return Ok(None),
@@ -115,11 +130,15 @@ pub fn from_matrix(kind: &str, content: &RawValue) -> Result<Option<Media>, Untr
         duration: number(&info["duration"]),
         mime,
     };
-    Ok(Some(Media { media: media.to_owned(), info, caption }))
+    let voice =
+        kind == FileKind::Audio && serde_json::from_str(raw.get()).is_ok_and(|content| voice::from_matrix(&content));
+    let preview =
+        matches!(kind, FileKind::Image | FileKind::Video).then(|| preview::from_matrix(&content.info)).flatten();
+    Ok(Some(Media { media: media.to_owned(), info, caption, voice, preview }))
 }
 
 /// A number that a client may have written as a float.
-fn number(value: &Value) -> Option<u64> {
+pub fn number(value: &Value) -> Option<u64> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range")]
     let whole = |float: f64| (0.0..9e15).contains(&float).then_some(float as u64);
     value.as_u64().or_else(|| value.as_f64().and_then(whole))
@@ -147,7 +166,7 @@ pub fn is_mime(mime: &str) -> bool {
 }
 
 /// The payloads that say that the body is a file at this address.
-pub fn to_xmpp(url: &str, info: &FileInfo) -> Vec<Element> {
+pub fn to_xmpp(url: &str, info: &FileInfo, preview: Option<&OutgoingPreview>) -> Vec<Element> {
     let mut oob = element("x", OOB);
     oob.append_child(text_element("url", OOB, url));
     let mut file = element("file", METADATA);
@@ -162,6 +181,9 @@ pub fn to_xmpp(url: &str, info: &FileInfo) -> Vec<Element> {
     say("width", info.width.map(|width| width.to_string()));
     say("height", info.height.map(|height| height.to_string()));
     say("length", info.duration.map(|duration| duration.to_string()));
+    if let Some(thumbnail) = preview.and_then(preview::to_xmpp) {
+        file.append_child(thumbnail);
+    }
     let mut source = element("url-data", URL_DATA);
     set(&mut source, "target", url);
     let mut sources = element("sources", SHARING);
@@ -173,48 +195,64 @@ pub fn to_xmpp(url: &str, info: &FileInfo) -> Vec<Element> {
     vec![oob, sharing, fallback::to_xmpp(SHARING, None)]
 }
 
-/// Takes out the file that a stanza shares; `body` is its text. A body that is only an address stays a text unless a payload
-/// says that it is a file.
-pub fn from_xmpp(stanza: &mut Stanza, body: Option<&str>) -> Option<Shared> {
-    let mut found = Vec::new();
+/// A file that a stanza tells of, while it is read.
+struct Found {
+    url: String,
+    /// What is said of it.
+    file: Option<Element>,
+    /// It is to be shown in its place (XEP-0447 section 3.1).
+    inline: bool,
+}
+
+/// Takes out the files that a stanza shares, in order; `body` is its text. What is said to them stands with the first. A body that
+/// is only an address stays a text unless a payload says that it is a file.
+pub fn from_xmpp(stanza: &mut Stanza, body: Option<&str>, bits: &mut Bits) -> Vec<Shared> {
+    let mut found: Vec<Found> = Vec::new();
     while let Some(sharing) = stanza.take("file-sharing", SHARING) {
         found.extend(of_sharing(&sharing));
     }
     found.extend(take_sims(stanza));
     while let Some(oob) = stanza.take("x", OOB) {
         let url = oob.get_child("url", OOB).map(Element::text).filter(|url| is_address(url));
-        found.extend(url.map(|url| (url, None)));
+        found.extend(url.map(|url| Found { url, file: None, inline: false }));
     }
     let sticker = stanza.take("sticker", STICKERS).is_some();
-    let mut found = found.into_iter();
-    let (url, file) = found.next()?;
-    let mut info = file.as_ref().map_or_else(nothing_known, info_of);
-    if sticker {
-        info.kind = FileKind::Sticker;
-    }
-    if info.name.is_empty() {
-        info.name = from_url(&url);
+    // The same file may be told of in several ways; the first says the most.
+    let mut known = BTreeSet::new();
+    found.retain(|one| known.insert(one.url.clone()));
+    if found.is_empty() {
+        return Vec::new();
     }
     let mut parts = fallback::take(stanza, SHARING);
     parts.extend(fallback::take(stanza, OOB));
     let body = fallback::cut(body.unwrap_or_default(), &parts);
-    let said = body.trim();
-    // Whoever says more than the address in one text means a text; whoever says other words means them for the file.
-    let mut caption = match said {
-        "" => String::new(),
-        said if said == url => String::new(),
-        said if said.contains(&url) && file.is_none() => return None,
-        said => said.replace(&url, "").trim().to_owned(),
-    };
-    // Of several files one is brought over; the others are there as links.
-    for (other, _) in found.take(MOST) {
-        if other != url && !caption.contains(&other) {
-            caption.push_str(if caption.is_empty() { "" } else { "\n" });
-            caption.push_str(&other);
-        }
+    // One address may begin with another.
+    let mut caption =
+        known.iter().rev().fold(body.clone(), |text, url| text.replace(url.as_str(), "")).trim().to_owned();
+    // Whoever says more than addresses in one text means a text; whoever says other words means them for the file.
+    let is_text = !caption.is_empty() && known.iter().any(|url| body.contains(url.as_str()));
+    if is_text && found.iter().all(|one| one.file.is_none()) {
+        return Vec::new();
     }
-    let caption = Some(caption).filter(|caption| !caption.is_empty());
-    Some(Shared { url, info, caption })
+    for other in found.drain(MOST.min(found.len())..) {
+        caption.push_str(if caption.is_empty() { "" } else { "\n" });
+        caption.push_str(&other.url);
+    }
+    let mut caption = Some(caption).filter(|caption| !caption.is_empty());
+    let shared = |one: Found| {
+        let mut info = one.file.as_ref().map_or_else(nothing_known, info_of);
+        if sticker {
+            info.kind = FileKind::Sticker;
+        }
+        let nameless = info.name.is_empty();
+        if nameless {
+            info.name = from_url(&one.url);
+        }
+        let voice = voice::from_xmpp(&info.name) || one.inline && nameless;
+        let preview = one.file.as_ref().and_then(|file| preview::from_xmpp(file, bits));
+        Shared { url: one.url, info, caption: caption.take(), voice, preview }
+    };
+    found.into_iter().map(shared).collect()
 }
 
 /// What a contact's link says where its file needs a key that only its sender's client shares (XEP-0454).
@@ -223,12 +261,13 @@ pub fn is_encrypted_link(text: &str) -> bool {
     text.starts_with("aesgcm://") && !text.contains(char::is_whitespace)
 }
 
-fn is_address(url: &str) -> bool {
+/// Is this an address that a file can be fetched from?
+pub fn is_address(url: &str) -> bool {
     url.len() <= LONGEST_URL
         && url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some())
 }
 
-fn nothing_known() -> FileInfo {
+pub(super) fn nothing_known() -> FileInfo {
     FileInfo {
         kind: FileKind::File,
         name: String::new(),
@@ -240,20 +279,20 @@ fn nothing_known() -> FileInfo {
     }
 }
 
-fn of_sharing(sharing: &Element) -> Option<(String, Option<Element>)> {
+fn of_sharing(sharing: &Element) -> Option<Found> {
     let sources = sharing.get_child("sources", SHARING)?;
     let targets = sources.children().filter(|source| source.is("url-data", URL_DATA)).filter_map(|s| s.attr("target"));
     let url = targets.map(str::to_owned).find(|url| is_address(url))?;
-    Some((url, Some(sharing.get_child("file", METADATA).cloned().unwrap_or_else(|| element("file", METADATA)))))
+    let file = sharing.get_child("file", METADATA).cloned().unwrap_or_else(|| element("file", METADATA));
+    Some(Found { url, file: Some(file), inline: sharing.attr("disposition") == Some("inline") })
 }
 
-/// The first reference that shares a file; others are put back.
-fn take_sims(stanza: &mut Stanza) -> Option<(String, Option<Element>)> {
-    let mut found = None;
-    let mut others = Vec::new();
+/// The references that share a file; others are put back.
+fn take_sims(stanza: &mut Stanza) -> Vec<Found> {
+    let (mut found, mut others) = (Vec::new(), Vec::new());
     for reference in stanza.take_all(REFERENCE) {
-        match reference.get_child("media-sharing", SIMS).filter(|_| found.is_none()).and_then(of_sims) {
-            Some(file) => found = Some(file),
+        match reference.get_child("media-sharing", SIMS).and_then(of_sims) {
+            Some(file) => found.push(file),
             None => others.push(reference),
         }
     }
@@ -261,11 +300,12 @@ fn take_sims(stanza: &mut Stanza) -> Option<(String, Option<Element>)> {
     found
 }
 
-fn of_sims(sharing: &Element) -> Option<(String, Option<Element>)> {
+fn of_sims(sharing: &Element) -> Option<Found> {
     let sources = sharing.get_child("sources", SIMS)?;
     let uris = sources.children().filter(|source| source.is("reference", REFERENCE)).filter_map(|s| s.attr("uri"));
     let url = uris.map(str::to_owned).find(|url| is_address(url))?;
-    Some((url, Some(sharing.get_child("file", JINGLE_FILE).cloned().unwrap_or_else(|| element("file", JINGLE_FILE)))))
+    let file = sharing.get_child("file", JINGLE_FILE).cloned().unwrap_or_else(|| element("file", JINGLE_FILE));
+    Some(Found { url, file: Some(file), inline: false })
 }
 
 /// What a `<file/>` of XEP-0446 or XEP-0234 says; both have the same names for the same things.
@@ -286,7 +326,8 @@ fn info_of(file: &Element) -> FileInfo {
 }
 
 /// The event of a file that lies in the homeserver's media.
-pub fn to_matrix(file: &IncomingFile, stored: &Stored) -> MatrixEvent {
+pub fn to_matrix(media: &IncomingMedia, stored: &Stored) -> MatrixEvent {
+    let file = &media.file;
     let mut info = json!({ "mimetype": stored.mime, "size": stored.size });
     let claimed = file.info.width.zip(file.info.height);
     // These four are only said of bytes that were looked at.
@@ -300,6 +341,9 @@ pub fn to_matrix(file: &IncomingFile, stored: &Stored) -> MatrixEvent {
     if let Some(duration) = file.info.duration.filter(|_| is_video || is_audio) {
         info["duration"] = json!(duration);
     }
+    if let Some(small) = &stored.preview {
+        preview::to_matrix(&mut info, small);
+    }
     let name = with_extension(&file.info.name, Some(&stored.mime));
     if file.info.kind == FileKind::Sticker && is_image && file.caption.is_none() {
         let content = json!({ "body": name, "url": stored.url, "info": info });
@@ -312,7 +356,10 @@ pub fn to_matrix(file: &IncomingFile, stored: &Stored) -> MatrixEvent {
         () => "m.file",
     };
     let body = file.caption.as_deref().unwrap_or(&name);
-    let content = json!({ "msgtype": msgtype, "body": body, "filename": name, "url": stored.url, "info": info });
+    let mut content = json!({ "msgtype": msgtype, "body": body, "filename": name, "url": stored.url, "info": info });
+    if is_audio && media.voice && file.caption.is_none() {
+        voice::to_matrix(&mut content, file.info.duration);
+    }
     MatrixEvent { kind: "m.room.message".to_owned(), content: content.to_string() }
 }
 

@@ -13,11 +13,21 @@ fn raw(value: &Value) -> Box<RawValue> {
 fn take(inner: &str) -> (Option<Shared>, Stanza) {
     let mut stanza = Stanza::read(&format!("<message xmlns='{CLIENT}'>{inner}</message>").parse().unwrap());
     let body = stanza.take_text("body");
-    (from_xmpp(&mut stanza, body.as_deref()), stanza)
+    let mut bits = Bits::take(&mut stanza);
+    let mut found = from_xmpp(&mut stanza, body.as_deref(), &mut bits);
+    assert!(found.len() < 2, "{found:?}");
+    (found.pop(), stanza)
 }
 
-fn incoming(kind: FileKind, caption: Option<&str>) -> IncomingFile {
-    IncomingFile {
+fn take_several(inner: &str) -> Vec<Shared> {
+    let mut stanza = Stanza::read(&format!("<message xmlns='{CLIENT}'>{inner}</message>").parse().unwrap());
+    let body = stanza.take_text("body");
+    let mut bits = Bits::take(&mut stanza);
+    from_xmpp(&mut stanza, body.as_deref(), &mut bits)
+}
+
+fn incoming(kind: FileKind, caption: Option<&str>) -> IncomingMedia {
+    let file = IncomingFile {
         url: "https://h/cat".to_owned(),
         info: FileInfo { kind, name: "cat".to_owned(), width: Some(4), height: Some(3), ..nothing_known() },
         caption: caption.map(str::to_owned),
@@ -25,7 +35,8 @@ fn incoming(kind: FileKind, caption: Option<&str>) -> IncomingFile {
         answers: None,
         at: None,
         binds: Vec::new(),
-    }
+    };
+    file.into()
 }
 
 /// Matrix CS API, `m.image`'s example, and MSC2530.
@@ -55,7 +66,7 @@ fn an_event_is_a_file_with_or_without_a_caption() {
         "info": { "mimetype": "audio/ogg; codecs=opus", "duration": 1500, "size": "many" },
     });
     let file = from_matrix("m.room.message", &raw(&voice)).unwrap().unwrap();
-    assert_eq!((file.info.kind, file.info.name.as_str()), (FileKind::Audio, "Voice message.ogg"));
+    assert_eq!((file.info.kind, file.info.name.as_str(), file.voice), (FileKind::Audio, "Voice message.ogg", true));
     assert_eq!((file.info.mime.as_deref(), file.info.duration, file.info.size), (Some("audio/ogg"), Some(1500), None));
 
     let text = json!({ "body": "hi", "msgtype": "m.text" });
@@ -78,7 +89,7 @@ fn what_is_sent_says_the_address_and_what_the_file_is() {
         duration: Some(1500),
         ..nothing_known()
     };
-    let xml: String = to_xmpp("https://h/a?b&c", &info).iter().filter_map(to_xml).collect();
+    let xml: String = to_xmpp("https://h/a?b&c", &info, None).iter().filter_map(to_xml).collect();
     for part in ["<url>https://h/a?b&amp;c</url>", "<length>1500</length>", "<size>17</size>", "audio/ogg", "inline"] {
         assert!(xml.contains(part), "{part} in {xml}");
     }
@@ -123,16 +134,56 @@ fn stateless_file_sharing() {
 }
 
 #[test]
-fn of_several_files_the_others_are_named() {
+fn of_several_files_each_comes_once_and_in_order() {
     let oob = |url: &str| format!("<x xmlns='jabber:x:oob'><url>{url}</url></x>");
+    let urls = |files: &[Shared]| files.iter().map(|file| file.url.clone()).collect::<Vec<_>>();
     let all = [oob("https://h/1.png"), oob("https://h/2.png"), oob("https://h/1.png"), oob("https://h/3.png")].concat();
-    let (file, stanza) = take(&format!("<body>https://h/1.png</body>{all}"));
-    let file = file.unwrap();
-    assert_eq!(
-        (file.url.as_str(), file.caption.as_deref()),
-        ("https://h/1.png", Some("https://h/2.png\nhttps://h/3.png"))
+    let files = take_several(&format!("<body>https://h/1.png</body>{all}"));
+    assert_eq!(urls(&files), ["https://h/1.png", "https://h/2.png", "https://h/3.png"]);
+    assert!(files.iter().all(|file| file.caption.is_none()));
+    // One address may begin with another; all of them are gone from what is said.
+    let both = oob("https://h/1") + &oob("https://h/1.png");
+    assert!(
+        take_several(&format!("<body>https://h/1 https://h/1.png</body>{both}")).iter().all(|f| f.caption.is_none())
     );
-    assert!(stanza.leftovers().is_empty());
+    // What is told of in three ways is one file, and the first way says the most.
+    let thrice = format!(
+        "<body>Look</body><file-sharing xmlns='urn:xmpp:sfs:0' id='a'><file xmlns='urn:xmpp:file:metadata:0'><name>one.png</name></file>\
+         <sources><url-data xmlns='http://jabber.org/protocol/url-data' target='https://h/1'/></sources></file-sharing>\
+         <reference xmlns='urn:xmpp:reference:0' type='data'><media-sharing xmlns='urn:xmpp:sims:1'><sources>\
+         <reference xmlns='urn:xmpp:reference:0' type='data' uri='https://h/1'/></sources></media-sharing></reference>\
+         <reference xmlns='urn:xmpp:reference:0' type='data'><media-sharing xmlns='urn:xmpp:sims:1'><sources>\
+         <reference xmlns='urn:xmpp:reference:0' type='data' uri='https://h/2'/></sources></media-sharing></reference>{}",
+        oob("https://h/1")
+    );
+    let files = take_several(&thrice);
+    assert_eq!(urls(&files), ["https://h/1", "https://h/2"]);
+    assert_eq!((files[0].info.name.as_str(), files[0].caption.as_deref()), ("one.png", Some("Look")));
+    assert_eq!(files[1].caption, None, "what is said is said once");
+    // Beyond a bound they are named.
+    let many: String = (0..MOST + 2).map(|n| oob(&format!("https://h/{n}.png"))).collect();
+    let files = take_several(&many);
+    assert_eq!(files.len(), MOST);
+    assert_eq!(files[0].caption.as_deref(), Some("https://h/10.png\nhttps://h/11.png"));
+}
+
+#[test]
+fn a_recording_is_known_by_its_name_or_by_its_place() {
+    let shared = |disposition: &str, name: &str| {
+        take(&format!(
+            "<file-sharing xmlns='urn:xmpp:sfs:0'{disposition}><file xmlns='urn:xmpp:file:metadata:0'><media-type>audio/ogg</media-type>{name}\
+             <length>1500</length></file><sources><url-data xmlns='http://jabber.org/protocol/url-data' target='https://h/x.ogg'/>\
+             </sources></file-sharing>"
+        ))
+        .0
+        .unwrap()
+    };
+    let inline = " disposition='inline'";
+    assert!(shared(inline, "").voice && !shared("", "").voice);
+    assert!(!shared(inline, "<name>song.ogg</name>").voice, "a song has a name");
+    assert!(shared("", "<name>voice-message-20260301-101112.m4a</name>").voice);
+    let oob = |url: &str| take(&format!("<body>{url}</body><x xmlns='jabber:x:oob'><url>{url}</url></x>")).0.unwrap();
+    assert!(oob("https://h/abc/RECORDING_20260301_101112131.m4a").voice && !oob("https://h/abc/song.m4a").voice);
 }
 
 /// XEP-0385 section 3.1, example 1.
@@ -172,9 +223,14 @@ fn a_sticker_is_a_sticker() {
 
 #[test]
 fn the_event_is_what_the_bytes_are() {
-    let stored =
-        |mime: &str, dimensions| Stored { url: "mxc://h/m".to_owned(), mime: mime.to_owned(), size: 5, dimensions };
-    let content = |file: &IncomingFile, stored: &Stored| -> (String, Value) {
+    let stored = |mime: &str, dimensions| Stored {
+        url: "mxc://h/m".to_owned(),
+        mime: mime.to_owned(),
+        size: 5,
+        dimensions,
+        preview: None,
+    };
+    let content = |file: &IncomingMedia, stored: &Stored| -> (String, Value) {
         let event = to_matrix(file, stored);
         (event.kind, serde_json::from_str(&event.content).unwrap())
     };
@@ -188,7 +244,26 @@ fn the_event_is_what_the_bytes_are() {
     {
         assert_eq!(content(&incoming(FileKind::Sticker, None), &stored(mime, None)).1["msgtype"], msgtype);
     }
-    let words = to_words(&incoming(FileKind::File, Some("my cat")), "it is gone");
+    let mut picture = stored("image/png", Some((2, 1)));
+    picture.preview = Some(Box::new(Stored { url: "mxc://h/t".to_owned(), ..stored("image/jpeg", Some((1, 1))) }));
+    let info = content(&incoming(FileKind::File, None), &picture).1["info"].clone();
+    assert_eq!(info["thumbnail_url"], "mxc://h/t");
+    assert_eq!(info["thumbnail_info"], json!({ "mimetype": "image/jpeg", "size": 5, "w": 1, "h": 1 }));
+    let recording = |mime: &str, caption| {
+        let mut media = incoming(FileKind::File, caption);
+        (media.voice, media.file.info.duration) = (true, Some(1500));
+        content(&media, &stored(mime, None)).1
+    };
+    let voice = recording("audio/ogg", None);
+    assert_eq!(voice["org.matrix.msc3245.voice"], json!({}));
+    assert_eq!(
+        (&voice["info"]["duration"], &voice["org.matrix.msc1767.audio"]["duration"]),
+        (&json!(1500), &json!(1500))
+    );
+    for plain in [recording("audio/ogg", Some("a song")), recording("video/mp4", None)] {
+        assert!(plain.get("org.matrix.msc3245.voice").is_none(), "{plain}");
+    }
+    let words = to_words(&incoming(FileKind::File, Some("my cat")).file, "it is gone");
     assert!(
         words.content.contains("my cat\\nhttps://h/cat\\n[") && words.content.contains("it is gone"),
         "{}",

@@ -136,6 +136,9 @@ pub fn query_recent(with: &BareJid) -> Element {
     retrieve
 }
 
+/// How many lines of a chat an archive without ids keeps.
+pub const RECENT_LINES: usize = 10;
+
 /// A message of a recent archive: who said it, when, what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recent {

@@ -17,6 +17,10 @@
 //! | [`file`](mod@file) | `m.image`, `m.video`, `m.audio`, `m.file`, `m.sticker`, captions (MSC2530) | XEP-0066, XEP-0447, XEP-0446; in: XEP-0385, XEP-0449, XEP-0454 |
 //! | [`file_name`] | `filename` | the names of files |
 //! | [`upload`] | | XEP-0363 |
+//! | [`preview`] | `info.thumbnail_url`, `thumbnail_info` | XEP-0264 |
+//! | [`voice`] | voice messages (MSC3245) | recordings, by their names |
+//! | [`bits`] | `m.image` | in: XEP-0231 |
+//! | [`public_link`] | media of the homeserver | a link that the bridge serves itself |
 //! | [`attention`] | an action in the room, command `nudge` | XEP-0224 |
 //! | [`location`] | `m.location` | `geo:` URIs, XEP-0080 |
 //! | [`encrypted`] | a notice | XEP-0380 |
@@ -40,6 +44,7 @@
 //! | [`bridge_info`] | `m.bridge`, `uk.half-shot.bridge` (MSC2346) | |
 
 pub mod attention;
+pub mod bits;
 pub mod bridge_info;
 pub mod carbon;
 pub mod chat_state;
@@ -58,6 +63,8 @@ pub mod location;
 pub mod markup;
 pub mod message;
 pub mod presence;
+pub mod preview;
+pub mod public_link;
 pub mod reaction;
 pub mod receipt;
 pub mod relation;
@@ -75,4 +82,5 @@ pub mod subscription;
 pub mod upgrade;
 pub mod upload;
 pub mod vcard;
+pub mod voice;
 pub mod xhtml;

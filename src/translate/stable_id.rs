@@ -51,6 +51,11 @@ pub fn superseded(name: &str) -> String {
     format!("x:{name}")
 }
 
+/// The name that a further event of the stanza with this name is bound under: one stanza can hold several files.
+pub fn part(name: &str, number: usize) -> String {
+    format!("p:{number}:{name}")
+}
+
 /// The id that others refer to, and whether the account wrote the message itself: of a name of [`sent`], [`named`] or
 /// [`theirs`].
 pub fn id_of(name: &str) -> Option<(&str, bool)> {
@@ -59,6 +64,8 @@ pub fn id_of(name: &str) -> Option<(&str, bool)> {
         "o" | "d" => Some((rest, true)),
         "c" => Some((rest, false)),
         "i" | "j" => rest.split_once(':').map(|(_, id)| (id, false)),
+        // Others know the stanza as a whole. A part is of no part, so this ends.
+        "p" => rest.split_once(':').map(|(_, name)| name).filter(|name| !name.starts_with("p:")).and_then(id_of),
         _ => None,
     }
 }
@@ -101,5 +108,14 @@ mod tests {
         let mut stanza = Stanza::read(&xml.parse().unwrap());
         assert_eq!(take_archive_id(&mut stanza, &BareJid::parse("romeo@montague.lit").unwrap()).as_deref(), Some("2"));
         assert!(stanza.leftovers().is_empty());
+    }
+
+    #[test]
+    fn a_part_is_known_to_others_as_the_whole() {
+        let name = named("m1", false);
+        assert_eq!(id_of(&part(&name, 3)), Some(("m1", false)));
+        assert_eq!(id_of(&part(&named("x:y", true), 1)), Some(("x:y", true)));
+        assert_eq!(id_of(&part(&archived("a"), 1)), None);
+        assert_eq!(id_of(&part(&part(&name, 1), 1)), None, "a part is of no part");
     }
 }

@@ -129,6 +129,13 @@ pub fn doubtful(count: u32) -> String {
     )
 }
 
+/// Something may be lost between what was said last and what follows.
+pub fn gap(network: &str, lines: usize) -> String {
+    format!(
+        "Messages may be missing here: the connection broke, and of what was said meanwhile {network} keeps no more than the last {lines} lines of a chat. What is missing may still be in your other apps."
+    )
+}
+
 /// The status of a message; `network` is the id that the room's `m.bridge` gives its protocol.
 pub fn to_matrix(network: &str, about: &OwnedEventId, state: State, trouble: Option<&Trouble>) -> MatrixEvent {
     let mut content = json!({

@@ -6,15 +6,15 @@ use super::bridge::{Bridge, Management, Portal, starttls};
 use super::clients::{Contact, PHOTO, Person};
 use super::servers::{Ejabberd, Prosody, Reach};
 
-struct Chat {
-    person: Person,
-    bob: Contact,
-    alice: String,
-    portal: Portal,
+pub struct Chat {
+    pub person: Person,
+    pub bob: Contact,
+    pub alice: String,
+    pub portal: Portal,
 }
 
 impl Chat {
-    fn begin(bridge: &Bridge, accounts: [super::servers::Account; 2]) -> Self {
+    pub fn begin(bridge: &Bridge, accounts: [super::servers::Account; 2]) -> Self {
         let [alice_account, bob_account] = accounts;
         let (alice, bob) = (Contact::connect(&alice_account), Contact::connect(&bob_account));
         alice.befriend(&bob);
@@ -67,7 +67,7 @@ impl Chat {
 }
 
 /// A network that may reach the server's upload service, which is on this machine.
-fn bridge(domain: &str, reach: Reach, upload: &str) -> Bridge {
+pub fn bridge(domain: &str, reach: Reach, upload: &str) -> Bridge {
     let networks = json!({"xmpp": {"profile": "xmpp", "domains": {domain: starttls(reach)}}});
     Bridge::start_with("bridge", &networks, &json!({"fetch": {"allow_private": [upload]}}))
 }

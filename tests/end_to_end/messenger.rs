@@ -87,7 +87,7 @@ impl Messenger {
         management.ask("list-logins", |answer| answer.contains(&self.me.jid));
     }
 
-    fn wait<T>(&self, inbox: &mut Inbox, what: &str, wanted: impl FnMut(&Event) -> Option<T>) -> T {
+    pub fn wait<T>(&self, inbox: &mut Inbox, what: &str, wanted: impl FnMut(&Event) -> Option<T>) -> T {
         self.runtime.block_on(inbox.wait(ground::deadline(), wanted)).unwrap_or_else(|error| panic!("{what}: {error}"))
     }
 
@@ -96,7 +96,7 @@ impl Messenger {
     }
 }
 
-fn portal(person: &Person, contact: &Account) -> Portal {
+pub fn portal(person: &Person, contact: &Account) -> Portal {
     Portal::appears_on(person, &contact.jid, "messenger")
 }
 

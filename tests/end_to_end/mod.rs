@@ -20,6 +20,7 @@ mod hostile;
 mod http;
 mod isolation;
 mod long_conversation;
+mod media;
 mod messenger;
 mod process;
 mod program;

@@ -16,7 +16,7 @@ const SLOT: &str = "urn:xmpp:http:upload:0";
 const OOB: &str = "jabber:x:oob";
 
 /// Signed in on a server that takes files of at most 500,000 bytes.
-fn stage() -> Stage {
+pub fn stage() -> Stage {
     let mut stage = Stage::xmpp(JULIET);
     stage.answers.insert(
         "http://jabber.org/protocol/disco#items montague.lit",
@@ -39,7 +39,7 @@ fn stage() -> Stage {
     stage
 }
 
-fn image(caption: Option<&str>, size: Option<u64>) -> Value {
+pub fn image(caption: Option<&str>, size: Option<u64>) -> Value {
     let body = caption.unwrap_or("cat.png");
     let mut content = json!({
         "msgtype": "m.image", "body": body, "filename": "cat.png", "url": "mxc://h.test/cat",
@@ -51,7 +51,7 @@ fn image(caption: Option<&str>, size: Option<u64>) -> Value {
     content
 }
 
-fn sends(stage: &mut Stage, content: &Value) {
+pub fn sends(stage: &mut Stage, content: &Value) {
     let room = stage.room(JID);
     stage.matrix(&room, OWNER, "m.room.message", None, content);
 }
@@ -62,11 +62,11 @@ fn failed(at: Side, permanent: bool, sentence: &str) -> TransferOutcome {
     TransferOutcome::Failed { at, failure }
 }
 
-fn oob(stanza: &Element) -> Option<String> {
+pub fn oob(stanza: &Element) -> Option<String> {
     Some(stanza.get_child("x", OOB)?.get_child("url", OOB)?.text())
 }
 
-fn shares(id: &str, url: &str) -> String {
+pub fn shares(id: &str, url: &str) -> String {
     format!(
         "<message from='juliet@capulet.lit/b' type='chat' id='{id}'><body>{url}</body><x xmlns='{OOB}'><url>{url}</url></x></message>"
     )
@@ -299,7 +299,13 @@ fn a_login_that_is_gone_takes_its_transfers_with_it() {
     let debt = stage.transfers[0].debt;
     let account = stage.account;
     stage.command(&format!("logout {account}"));
-    let stored = Stored { url: "mxc://h.test/x".to_owned(), mime: "image/png".to_owned(), size: 1, dimensions: None };
+    let stored = Stored {
+        url: "mxc://h.test/x".to_owned(),
+        mime: "image/png".to_owned(),
+        size: 1,
+        dimensions: None,
+        preview: None,
+    };
     let before = stage.calls.len();
     stage.play(Input::Transferred { debt, outcome: TransferOutcome::Stored(stored) });
     stage.pass(10_000);
@@ -321,8 +327,13 @@ fn many_files_of_one_login_wait_for_each_other_and_all_come() {
     while done < stage.transfers.len() {
         let debt = stage.transfers[done].debt;
         done += 1;
-        let stored =
-            Stored { url: "mxc://h.test/x".to_owned(), mime: "image/png".to_owned(), size: 1, dimensions: None };
+        let stored = Stored {
+            url: "mxc://h.test/x".to_owned(),
+            mime: "image/png".to_owned(),
+            size: 1,
+            dimensions: None,
+            preview: None,
+        };
         stage.play(Input::Transferred { debt, outcome: TransferOutcome::Stored(stored) });
         assert!(stage.transfers.len() - done <= 4);
     }

@@ -187,6 +187,39 @@ fn what_waited_for_the_archive_comes_before_what_it_is_not_among() {
     assert_eq!(stage.bodies(jid).len(), 5, "asked again, the archive shows nothing twice");
 }
 
+/// The archive keeps the last ten lines of a chat. Where these do not reach back to what was known before the connection broke,
+/// nobody can know what was said between, and the person is told.
+#[test]
+fn what_may_be_missing_before_the_archives_last_lines_is_said() {
+    let jid = "juliet@messenger.live.com";
+    let mut stage = Stage::messenger(&format!("<item jid='{jid}' subscription='both'/>"));
+    stage.phone_sends(jid, "line 0");
+    let stamp = stage.now.wall.to_xmpp();
+    let archive_holds = |stage: &mut Stage, from: usize, to: usize| {
+        let line = |number| format!("<from secs='0'><body>line {number}</body></from>");
+        let lines: String = (from..to).map(line).collect();
+        let chat = format!("<chat xmlns='urn:xmpp:archive' with='{jid}' start='{stamp}'>{lines}</chat>");
+        stage.answers.insert("urn:xmpp:archive", chat);
+        stage.pass(500);
+        stage.cut(false);
+    };
+    let gaps = |stage: &Stage| stage.bodies(jid).iter().filter(|body| body.contains("may be missing")).count();
+    archive_holds(&mut stage, 0, 10);
+    assert_eq!((gaps(&stage), stage.bodies(jid).len()), (0, 10), "it begins with what is known");
+    archive_holds(&mut stage, 9, 19);
+    assert_eq!((gaps(&stage), stage.bodies(jid).len()), (0, 19), "it begins with what is known");
+    // What comes on the new stream before the archive's answer is known, and says nothing of what was lost before it.
+    let said = |body: &str| format!("<message from='{jid}' type='chat'><body>{body}</body></message>");
+    stage.offline = vec![said("line 29"), said("line 30")];
+    archive_holds(&mut stage, 21, 31);
+    let bodies = stage.bodies(jid);
+    assert_eq!((gaps(&stage), bodies.len()), (1, 30));
+    assert!(bodies[19].contains("may be missing") && bodies[20] == "line 21" && bodies[29] == "line 30");
+    stage.offline.clear();
+    archive_holds(&mut stage, 21, 31);
+    assert_eq!((gaps(&stage), stage.bodies(jid).len()), (1, 30), "asked again, nothing is said twice");
+}
+
 /// The clock is stepped an hour and back while people talk: the archive's times, which are right, are still known.
 #[test]
 fn a_step_of_the_clock_shows_nothing_twice() {

@@ -11,6 +11,7 @@ mod floods;
 mod forged;
 mod formatting;
 mod history;
+mod media;
 mod newcomers;
 mod others;
 mod people;

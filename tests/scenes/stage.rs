@@ -15,7 +15,7 @@ use messenger_bridge::{
         BareJid, Input, LoginId, Now, Output, StreamId, Ticket, Timestamp,
         capability::{MESSENGER, XMPP},
         credentials::{Credentials, Secret, Tokens},
-        file::{Job, Stored, Transfer, TransferOutcome},
+        file::{Job, PublicFile, Stored, Transfer, TransferOutcome},
         input::{Answer, Cause, EphemeralEvent, Failure, Outcome, Receipt, RoomEvent, RoomPage},
         output::{Ask, Ephemeral, MatrixCall, RoomKind},
         stream::{ConnectOrder, Management, StreamEnd, StreamOrder, StreamReport, StreamUp},
@@ -65,6 +65,8 @@ pub struct Stage {
     pub transfers: Vec<Transfer>,
     pub transferred: VecDeque<TransferOutcome>,
     pub held: bool,
+    /// What links led to.
+    pub linked: Vec<Option<PublicFile>>,
     /// Every stanza to the XMPP server, oldest first.
     pub sent: Vec<Element>,
     pub connects: Vec<ConnectOrder>,
@@ -140,6 +142,7 @@ impl Stage {
             offline_as: OfflineAs::Away,
             permissions: vec![(PermissionKey::Server("h.test".to_owned()), Permission::User)],
             max_file: 1_000_000,
+            public_media: None,
             version: "9.9",
         }
     }
@@ -158,6 +161,7 @@ impl Stage {
             transfers: Vec::new(),
             transferred: VecDeque::new(),
             held: false,
+            linked: Vec::new(),
             sent: Vec::new(),
             connects: Vec::new(),
             answered: Vec::new(),
@@ -348,11 +352,12 @@ impl Stage {
                 let well = match &transfer.job {
                     Job::Measure { .. } => TransferOutcome::Size(17),
                     Job::Put { .. } => TransferOutcome::Uploaded,
-                    Job::Take { .. } => TransferOutcome::Stored(Stored {
+                    Job::Take { .. } | Job::Keep { .. } => TransferOutcome::Stored(Stored {
                         url: format!("mxc://h.test/{}", self.transfers.len()),
                         mime: "image/png".to_owned(),
                         size: 70,
                         dimensions: Some((2, 1)),
+                        preview: None,
                     }),
                 };
                 let debt = transfer.debt;
@@ -362,6 +367,7 @@ impl Stage {
                     inputs.push_back(Input::Transferred { debt, outcome });
                 }
             }
+            Output::PublicFile { file, .. } => self.linked.push(file),
             Output::Now(ephemeral) => self.ephemerals.push(ephemeral),
             Output::Matrix(work) if self.away > 0 => {
                 self.away -= 1;

@@ -119,6 +119,8 @@ pub struct World {
     pub shown: BTreeMap<OwnedUserId, String>,
     counters: Option<Vec<u8>>,
     /// The bot has said hello, so the person signs in.
+    /// Transfers, and how they ended.
+    pub carried: Vec<String>,
     /// How often a transfer of a debt has failed.
     struck: BTreeMap<DebtId, u32>,
     welcomed: bool,
@@ -154,6 +156,7 @@ fn settings(config: Config, random: &mut Random) -> Settings {
         offline_as: OfflineAs::Away,
         permissions: vec![(PermissionKey::Anyone, Permission::User)],
         max_file: 1_000_000,
+        public_media: None,
         version: "0",
     }
 }
@@ -197,6 +200,7 @@ impl World {
             contact_said: vec![Vec::new(); count],
             device_said: vec![Vec::new(); count],
             shown: BTreeMap::new(),
+            carried: Vec::new(),
             struck: BTreeMap::new(),
             counters: None,
             welcomed: false,
@@ -562,8 +566,13 @@ impl World {
             // What an event says of its size may be wrong, or nothing.
             Some(name) => {
                 let said = self.random.between(4, 7);
-                let info = if said == 7 { json!({}) } else { json!({ "size": said }) };
-                json!({ "msgtype": "m.file", "body": name, "url": format!("mxc://h/{name}"), "info": info })
+                let mut info = if said == 7 { json!({}) } else { json!({ "size": said }) };
+                if self.random.chance(30) {
+                    info["thumbnail_url"] = json!("mxc://h/small");
+                    info["thumbnail_info"] =
+                        json!({ "mimetype": "image/png", "size": self.random.between(SMALL, SMALL + 1) });
+                }
+                json!({ "msgtype": "m.image", "body": name, "url": format!("mxc://h/{name}"), "info": info })
             }
         };
         self.hs.event(&room, &user(OWNER), "m.room.message", None, &content, (wall(self.now), None));
@@ -590,4 +599,5 @@ impl World {
 }
 
 mod files;
+use files::SMALL;
 mod process;

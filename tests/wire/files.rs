@@ -40,14 +40,14 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x02\0\0\0\x01\x08\x06\0\0\0";
+pub const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x02\0\0\0\x01\x08\x06\0\0\0";
 const LIMITS: Limits = Limits { connect: Duration::from_secs(5), idle: Duration::from_millis(300), redirects: 3 };
 
 // ---- a web server that says whatever a test wants, byte by byte
 
 /// What a path answers.
 #[derive(Clone)]
-enum Says {
+pub enum Says {
     /// These bytes, head and all; then the end.
     Bytes(Vec<u8>),
     /// A head, then zeros for ever.
@@ -60,15 +60,15 @@ enum Says {
     Takes(&'static str),
 }
 
-struct WebServer {
-    port: u16,
+pub struct WebServer {
+    pub port: u16,
     /// Heads of the requests, and the length of each body that was read whole.
     heads: Arc<Mutex<Vec<String>>>,
     bodies: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl WebServer {
-    async fn start(paths: Vec<(&'static str, Says)>) -> Self {
+    pub async fn start(paths: Vec<(&'static str, Says)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server =
             Self { port: listener.local_addr().unwrap().port(), heads: Arc::default(), bodies: Arc::default() };
@@ -82,11 +82,11 @@ impl WebServer {
         server
     }
 
-    fn url(&self, host: &str, path: &str) -> String {
+    pub fn url(&self, host: &str, path: &str) -> String {
         format!("http://{host}:{}{path}", self.port)
     }
 
-    fn asked(&self) -> usize {
+    pub fn asked(&self) -> usize {
         self.heads.lock().unwrap().len()
     }
 }
@@ -141,7 +141,7 @@ async fn serve(
     }
 }
 
-fn ok(mime: &str, body: &[u8]) -> Says {
+pub fn ok(mime: &str, body: &[u8]) -> Says {
     let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {mime}\r\ncontent-length: {}\r\n\r\n", body.len());
     Says::Bytes([head.as_bytes(), body].concat())
 }
@@ -202,22 +202,22 @@ async fn fetch(names: Arc<Names>, allowed: Vec<Allowed>, url: &str) -> Result<Ve
 // ---- a homeserver that keeps media
 
 #[derive(Default)]
-struct Media {
+pub struct Media {
     limit: u64,
     /// What was uploaded: query, content type, bytes.
-    kept: Mutex<Vec<(String, String, Vec<u8>)>>,
+    pub kept: Mutex<Vec<(String, String, Vec<u8>)>>,
     /// What an upload is answered with.
     refuses: Option<(u16, &'static str)>,
     tokens: Mutex<Vec<String>>,
 }
 
-struct Ground {
-    media: Arc<Media>,
+pub struct Ground {
+    pub media: Arc<Media>,
     client: Client,
     folder: tempfile::TempDir,
 }
 
-async fn ground(media: Media) -> Ground {
+pub async fn ground(media: Media) -> Ground {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let media = Arc::new(media);
     let router = Router::new()
@@ -263,6 +263,11 @@ async fn download(
     match id.as_str() {
         "known" => ([(CONTENT_TYPE, "text/html")], "hello").into_response(),
         "streamed" => Body::from_stream(pieces()).into_response(),
+        "page" => ([(CONTENT_TYPE, "text/html")], "<script>alert(1)</script>").into_response(),
+        "stalls" => {
+            let never = futures::stream::pending::<io::Result<Bytes>>();
+            Response::builder().header("content-length", "9").body(Body::from_stream(pieces().chain(never))).unwrap()
+        }
         "breaks" => {
             let broken = futures::stream::once(async { Err(io::Error::other("gone")) });
             Response::builder().header("content-length", "9").body(Body::from_stream(pieces().chain(broken))).unwrap()
@@ -272,7 +277,7 @@ async fn download(
 }
 
 impl Ground {
-    fn files(&self, server: &WebServer, most: u64, whole: Duration) -> Files {
+    pub fn files(&self, server: &WebServer, most: u64, whole: Duration) -> Files {
         let web = Web::new(names(&[("files.test", &["127.0.0.1"])]), allowed("files.test", server.port), LIMITS);
         let bounds = Bounds { most, whole, folder: PathBuf::from(self.folder.path()) };
         let trust = Trust { usual: tls(), own: HashMap::new() };
@@ -280,7 +285,8 @@ impl Ground {
     }
 
     async fn take(&self, server: &WebServer, path: &str) -> TransferOutcome {
-        let job = Job::Take { url: server.url("files.test", path), name: "cat.png".to_owned(), mime: None };
+        let job =
+            Job::Take { url: server.url("files.test", path), name: "cat.png".to_owned(), mime: None, preview: None };
         self.files(server, 1_000_000, Duration::from_mins(1)).run(&transfer(job)).await
     }
 
@@ -295,11 +301,11 @@ impl Ground {
     }
 }
 
-fn transfer(job: Job) -> Transfer {
+pub fn transfer(job: Job) -> Transfer {
     Transfer { debt: DebtId(1), network: "xmpp".to_owned(), domain: "d.test".to_owned(), job }
 }
 
-fn media() -> Media {
+pub fn media() -> Media {
     Media { limit: 500_000, ..Media::default() }
 }
 
@@ -421,7 +427,13 @@ async fn a_picture_is_stored_as_what_its_bytes_are() {
     ])
     .await;
     let stored = |mime: &str, size, dimensions| {
-        TransferOutcome::Stored(Stored { url: "mxc://h.test/kept".to_owned(), mime: mime.to_owned(), size, dimensions })
+        TransferOutcome::Stored(Stored {
+            url: "mxc://h.test/kept".to_owned(),
+            mime: mime.to_owned(),
+            size,
+            dimensions,
+            preview: None,
+        })
     };
     assert_eq!(ground.take(&server, "/cat").await, stored("image/png", PNG.len() as u64, Some((2, 1))));
     assert_eq!(ground.take(&server, "/page").await, stored("application/octet-stream", page.len() as u64, None));
@@ -487,7 +499,7 @@ async fn a_web_server_that_means_no_good_gets_a_sentence() {
     assert!(ground.media.kept.lock().unwrap().is_empty());
     // One that gives a little again and again: the whole has its time too.
     let files = ground.files(&server, 1_000_000, Duration::from_secs(1));
-    let job = Job::Take { url: server.url("files.test", "/drips"), name: "x".to_owned(), mime: None };
+    let job = Job::Take { url: server.url("files.test", "/drips"), name: "x".to_owned(), mime: None, preview: None };
     assert_eq!(failure(&files.run(&transfer(job)).await), (Side::Web, true, "it takes too long"));
 }
 

@@ -4,4 +4,5 @@ mod matrix;
 mod matrix_appservice;
 mod matrix_homeserver;
 mod matrix_survey;
+mod media;
 mod xmpp;

@@ -22,7 +22,7 @@ warnings.filterwarnings("ignore", category=DeprecationWarning)
 CLIENT = "{jabber:client}"
 STATES = "{http://jabber.org/protocol/chatstates}"
 PLUGINS = ["xep_0030", "xep_0054", "xep_0059", "xep_0066", "xep_0085", "xep_0092", "xep_0115", "xep_0172", "xep_0184", "xep_0198",
-           "xep_0199", "xep_0203", "xep_0224", "xep_0280", "xep_0297", "xep_0308", "xep_0313", "xep_0333", "xep_0359",
+           "xep_0199", "xep_0203", "xep_0224", "xep_0231", "xep_0280", "xep_0297", "xep_0308", "xep_0313", "xep_0333", "xep_0359",
            "xep_0363", "xep_0424", "xep_0428", "xep_0444", "xep_0461"]
 # What a client of about 2010 knew.
 OLD_PLUGINS = ["xep_0030", "xep_0054", "xep_0059", "xep_0071", "xep_0085", "xep_0115", "xep_0199", "xep_0203"]
@@ -198,15 +198,23 @@ class Slix:
     async def do_chat_state(self, to, state):
         return await self.do_send(to, extra=[f"<{state} xmlns='http://jabber.org/protocol/chatstates'/>"])
 
-    async def do_share(self, to, name, mime, content):
-        """Uploads a file and sends its address, as clients do: as the body and as XEP-0066's."""
+    async def do_upload(self, name, mime, content):
         data = driver.content_of(content)
         upload = self.xmpp["xep_0363"].upload_file
         url = await upload(name, size=len(data), content_type=mime, input_file=io.BytesIO(data))
-        message = self.xmpp.make_message(mto=JID(to), mbody=url, mtype="chat")
-        message["oob"]["url"] = url
+        return {"url": url, **driver.describe(data, mime)}
+
+    async def do_share(self, to, name, mime, content):
+        """Uploads a file and sends its address, as clients do: as the body and as XEP-0066's."""
+        uploaded = await self.do_upload(name, mime, content)
+        message = self.xmpp.make_message(mto=JID(to), mbody=uploaded["url"], mtype="chat")
+        message["oob"]["url"] = uploaded["url"]
         message.send()
-        return {"id": message["id"], "url": url, **driver.describe(data, mime)}
+        return {"id": message["id"], **uploaded}
+
+    async def do_keep_bit(self, mime, content):
+        """Keeps a bit of binary for whoever asks for it (XEP-0231); gives its name."""
+        return await self.xmpp["xep_0231"].set_bob(driver.content_of(content), mime)
 
     async def do_fetch(self, url):
         async with aiohttp.ClientSession() as session, session.get(url) as answer:

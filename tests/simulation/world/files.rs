@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Bytes of the small pictures that can be put anywhere.
+pub(super) const SMALL: u64 = 2;
+
 impl World {
     /// What someone says next: now and then a file, by where the other side finds them.
     pub(super) fn words(&mut self, who: char, contact: usize, number: usize) -> String {
@@ -22,16 +25,18 @@ impl World {
         } else {
             match &transfer.job {
                 Job::Measure { .. } => TransferOutcome::Size(5),
-                Job::Put { size: 5, .. } => TransferOutcome::Uploaded,
+                Job::Put { size: 5 | SMALL, .. } => TransferOutcome::Uploaded,
                 Job::Put { .. } => TransferOutcome::Size(5),
-                Job::Take { name, .. } => TransferOutcome::Stored(Stored {
+                Job::Take { name, .. } | Job::Keep { name, .. } => TransferOutcome::Stored(Stored {
                     url: format!("mxc://h/{name}"),
                     mime: "application/octet-stream".to_owned(),
                     size: 5,
                     dimensions: None,
+                    preview: None,
                 }),
             }
         };
+        self.carried.push(format!("{:?} {outcome:?}", transfer.job));
         self.log(|| format!("transfer {transfer:?} ends {outcome:?}"));
         self.soon(1, 4_000, Event::Transferred(run, transfer.debt, outcome));
     }

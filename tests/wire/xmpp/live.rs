@@ -148,7 +148,8 @@ async fn a_full_mailbox_stops_reading_and_loses_nothing() {
         }
         peer
     });
-    // 24 MB do not fit into any buffer between the two: the writer has to wait for us.
+    // 24 MB do not fit into any buffer between the two: the writer has to wait for us. This is our slowness itself, longer than
+    // `keepalive` and `answer` together, and not a wait for something.
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert!(!writer.is_finished());
     client.up().await;
