@@ -51,10 +51,10 @@ pub fn shows_who_is_there(stage: &Stage<'_>, past: &Past) {
     assert_eq!(person.heard(&portal.room), past.said);
 
     // Portal::appears saw that `m.bridge` names Juliet, and her ghost in the room.
-    stage.uses("contacts");
-    stage.uses("what a room is");
+    stage.uses("roster");
+    stage.uses("bridge_info");
 
-    stage.uses("names and pictures");
+    stage.uses("vcard");
     let profile = person.expect("Juliet's name and picture", |event| {
         event["type"] == "m.room.member"
             && event["state_key"] == portal.ghost.as_str()
@@ -66,7 +66,7 @@ pub fn shows_who_is_there(stage: &Stage<'_>, past: &Past) {
     let own = json!({"avatar_url": person.call("upload", upload)["url"]});
     person.call("request", json!({"method": "PUT", "path": path, "body": own}));
 
-    stage.uses("a room's look");
+    stage.uses("room_look");
     let shown = |kind: &str| person.call("state", json!({"room": portal.room, "type": kind}));
     person.expect("the room's picture", |event| {
         event["type"] == "m.room.avatar" && event["room"] == portal.room.as_str() && event["content"]["url"].is_string()
@@ -81,7 +81,7 @@ pub fn shows_who_is_there(stage: &Stage<'_>, past: &Past) {
 
 /// Mercutio wants to be a contact, and Romeo lets him.
 pub fn someone_new(stage: &Stage<'_>, mercutio: &Account) {
-    stage.uses("subscriptions");
+    stage.uses("subscription");
     let (person, romeo) = (stage.person, &stage.romeo.jid);
     let friend = Contact::connect(mercutio);
     friend.call("vcard", json!({"nickname": "Mercutio"}));

@@ -1,14 +1,17 @@
-//! The rows of docs/features.md, by the name of their concept.
+//! The rows of docs/features.md.
 
-use std::collections::BTreeSet;
 use std::fs;
 
 use crate::end_to_end::ground;
 
-/// All of them.
-pub fn concepts() -> BTreeSet<&'static str> {
+/// What cannot be part of this conversation, by its file in src/translate/, and why.
+pub const ELSEWHERE: [(&str, &str); 1] = [("public_link", "it is for networks that take no files, and Prosody does")];
+
+/// The concept of each row, and its files in src/translate/.
+pub fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
     let page = fs::read_to_string(ground::repository("docs/features.md")).expect("docs/features.md");
     let rows = page.leak().lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---"));
-    let concepts = rows.filter_map(|row| row.trim_matches('|').split('|').next()).map(str::trim);
-    concepts.filter(|concept| *concept != "concept").collect()
+    let cells = rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>());
+    let rows = cells.filter(|cells| cells.first() != Some(&"concept"));
+    rows.map(|cells| (cells[0], cells[1].split('`').skip(1).step_by(2).collect())).collect()
 }

@@ -10,6 +10,7 @@ use super::audience::Audience;
 use super::page;
 use crate::end_to_end::bridge::{Bridge, Management, Portal};
 use crate::end_to_end::clients::{Contact, Person};
+use crate::end_to_end::ground;
 use crate::end_to_end::servers::Account;
 
 /// Romeo in Matrix, Juliet on XMPP, and the room between them.
@@ -22,7 +23,7 @@ pub struct Stage<'a> {
     pub management: String,
     pub portal: Portal,
     pub audience: Option<&'a Audience>,
-    /// The rows of docs/features.md that were used so far.
+    /// The concepts that were used so far, by their files in src/translate/.
     used: RefCell<BTreeSet<&'static str>>,
 }
 
@@ -45,14 +46,23 @@ impl<'a> Stage<'a> {
         Self { portal: Portal { room, ghost: self.portal.ghost }, ..self }
     }
 
-    /// What follows uses this row of docs/features.md.
+    /// What follows uses the concept of this file in src/translate/.
     pub fn uses(&self, concept: &'static str) {
         self.used.borrow_mut().insert(concept);
     }
 
     /// Every row of docs/features.md was used.
     pub fn used_all_of_the_page(&self) {
-        assert_eq!(*self.used.borrow(), page::concepts(), "left: used here, right: docs/features.md");
+        let used = self.used.borrow();
+        let rows = page::rows();
+        for concept in used.iter() {
+            let file = ground::repository(&format!("src/translate/{concept}.rs"));
+            assert!(file.exists(), "{concept} is no concept");
+        }
+        for (concept, files) in &rows {
+            let elsewhere = || page::ELSEWHERE.iter().any(|(file, _)| files.contains(file));
+            assert!(files.iter().any(|file| used.contains(file)) || elsewhere(), "nobody uses this: {concept}");
+        }
     }
 
     // ---- Romeo, in Matrix

@@ -38,14 +38,14 @@ pub fn are_taken(stage: &Stage<'_>) {
     person.call("presence", json!({"presence": "online", "status": "Under the balcony"}));
     assert_eq!(sees("Under the balcony")["show"], Value::Null);
 
-    stage.uses("own other devices");
+    stage.uses("carbon");
     let other = another_device(stage.romeo);
     other.say(&juliet.jid, "This comes from my pocket, not from Matrix.");
     person.hears(&portal.room, "This comes from my pocket, not from Matrix.");
     juliet.hears(&stage.romeo.jid, "This comes from my pocket, not from Matrix.");
     other.leave();
 
-    stage.uses("typing");
+    stage.uses("chat_state");
     let mark = juliet.mark();
     person.call("typing", json!({"room": portal.room}));
     juliet.expect_since(mark, "Romeo typing", |event| event["chat_state"] == "composing");
@@ -60,7 +60,7 @@ pub fn are_taken(stage: &Stage<'_>) {
 
 /// Juliet lets nothing of Romeo's through for a while; he is told of what she did not get.
 pub fn a_refusal(stage: &Stage<'_>) {
-    stage.uses("what could not be delivered");
+    stage.uses("failure");
     let blocks = |what: &str| {
         stage.juliet.raw(&format!(
             "<iq type='set' id='{what}-1'><{what} xmlns='urn:xmpp:blocking'><item jid='{}'/></{what}></iq>",
@@ -80,7 +80,7 @@ pub fn a_refusal(stage: &Stage<'_>) {
 
 /// The room is upgraded, and the conversation goes on in the new one.
 pub fn another_room(stage: Stage<'_>) -> Stage<'_> {
-    stage.uses("room upgrade");
+    stage.uses("upgrade");
     let registration = fs::read_to_string(stage.bridge.folder().join("registration.yaml")).expect("the registration");
     let token = registration.lines().find_map(|line| line.strip_prefix("as_token: ")).expect("a token");
     let path = format!("/_matrix/client/v3/rooms/{}/upgrade", encoded(&stage.portal.room));

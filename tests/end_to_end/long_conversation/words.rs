@@ -12,13 +12,13 @@ pub fn cross(stage: &Stage<'_>) {
     stage.juliet_says("Ay me! 🌙");
     stage.picture("history", "Ay me!");
 
-    stage.uses("action");
+    stage.uses("message");
     stage.sends(&json!({"msgtype": "m.emote", "body": "shades his eyes"}));
     stage.juliet.hears(&stage.romeo.jid, "/me shades his eyes");
     stage.juliet.say(&stage.romeo.jid, "/me leans her cheek upon her hand");
     stage.sees("the action", |event| event["msgtype"] == "m.emote" && event["body"] == "leans her cheek upon her hand");
 
-    stage.uses("formatting");
+    stage.uses("html");
     let pill = format!("<a href=\"https://matrix.to/#/{}\">Juliet</a>", stage.portal.ghost);
     let html = format!(
         "<p>{pill}, it is <strong>the east</strong>, and you are <em>the sun</em>:</p>\n\
@@ -95,7 +95,7 @@ pub fn are_answered_and_changed(stage: &Stage<'_>) {
     );
     stage.sees_taken_back(&event);
 
-    stage.uses("reactions");
+    stage.uses("reaction");
     let (event, id) = stage.says("My life were better ended by their hate than wanting of thy love.");
     stage.juliet_sends(
         None,
@@ -112,7 +112,7 @@ pub fn are_answered_and_changed(stage: &Stage<'_>) {
     stage.reacts(&hers, "🌹");
     stage.juliet_gets("the reaction", &["urn:xmpp:reactions:0", &id, "🌹"]);
 
-    stage.uses("delivered, displayed");
+    stage.uses("receipt");
     let (event, id) = stage.says("Have you read this?");
     stage.juliet_sends(None, &[&format!("<displayed xmlns='urn:xmpp:chat-markers:0' id='{id}'/>")]);
     stage.person.expect("Juliet's read receipt", |seen| {
