@@ -47,8 +47,10 @@ pub fn before_the_bridge(romeo_account: &Account, juliet_account: &Account) -> P
 pub fn shows_who_is_there(stage: &Stage<'_>, past: &Past) {
     let (person, portal) = (stage.person, &stage.portal);
     stage.uses("history");
-    person.hears(&portal.room, past.said[3]);
-    assert_eq!(person.heard(&portal.room), past.said);
+    stage.shows(past.said[3]);
+    let shown = person.events(|event| event["event"] == "message" && event["room"] == portal.room.as_str());
+    let shown: Vec<&str> = shown.iter().filter_map(|event| event["body"].as_str()).collect();
+    assert_eq!(shown, past.said);
 
     // Portal::appears saw that `m.bridge` names Juliet, and her ghost in the room.
     stage.uses("roster");

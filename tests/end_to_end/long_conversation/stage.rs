@@ -128,6 +128,13 @@ impl<'a> Stage<'a> {
         })
     }
 
+    /// He sees this in the room, whoever said it: what he says elsewhere is his own, or his other self's.
+    pub fn shows(&self, body: &str) -> Value {
+        self.person.expect(&format!("{body:?} in the room"), |event| {
+            event["event"] == "message" && event["room"] == self.portal.room.as_str() && event["body"] == body
+        })
+    }
+
     /// He sees what she takes back, an event of hers.
     pub fn sees_taken_back(&self, event: &Value) {
         self.sees("what was taken back", |told| {

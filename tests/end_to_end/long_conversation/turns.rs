@@ -41,7 +41,7 @@ pub fn are_taken(stage: &Stage<'_>) {
     stage.uses("carbon");
     let other = another_device(stage.romeo);
     other.say(&juliet.jid, "This comes from my pocket, not from Matrix.");
-    person.hears(&portal.room, "This comes from my pocket, not from Matrix.");
+    stage.shows("This comes from my pocket, not from Matrix.");
     juliet.hears(&stage.romeo.jid, "This comes from my pocket, not from Matrix.");
     other.leave();
 
