@@ -126,6 +126,38 @@ impl Registration {
     }
 }
 
+impl Registration {
+    /// What is wrong with this as a registration for double puppeting (`double_puppet.registration`), one sentence each with
+    /// its remedy.
+    pub fn puppet_disagreements(&self, config: &Config) -> Vec<String> {
+        let mut found = Vec::new();
+        let users = people(config);
+        if self.namespaces.users.iter().any(|namespace| namespace.exclusive) {
+            found.push(
+                "its users namespace is exclusive, so nobody else could use those names: set exclusive to false, and \
+                 install it again"
+                    .to_owned(),
+            );
+        }
+        if !self.namespaces.users.iter().any(|namespace| namespace.regex == users) {
+            found.push(format!(
+                "it has no users namespace '{users}': was it made for another domain? generate it again"
+            ));
+        }
+        if self.url.is_some() {
+            found.push(
+                "its url is not null, so the homeserver would send everything there, too: set it to null".to_owned(),
+            );
+        }
+        found
+    }
+}
+
+/// The regular expression for the MXIDs of all people of the homeserver.
+fn people(config: &Config) -> String {
+    format!("@.*:{}", escape(config.homeserver.domain.as_str()))
+}
+
 /// The regular expression for the ghosts' MXIDs.
 fn ghosts(config: &Config) -> String {
     format!("@{GHOST_PREFIX}.*:{}", escape(config.homeserver.domain.as_str()))
@@ -193,6 +225,9 @@ mod tests {
         let users = Namespace { exclusive: false, regex: r"@.*:example\.org".to_owned() };
         assert_eq!(puppet.namespaces.users, [users]);
         assert!(puppet.sender_localpart.starts_with("doublepuppet_") && !puppet.receive_ephemeral);
+        assert_eq!(puppet.puppet_disagreements(&config), Vec::<String>::new());
+        let wrong = registration.puppet_disagreements(&config);
+        assert_eq!(wrong.len(), 3, "the bridge's own is none: {wrong:#?}");
 
         let mut tokens: Vec<String> = [&registration, &puppet]
             .iter()

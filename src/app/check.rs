@@ -92,7 +92,8 @@ async fn check_homeserver(
     registration: &Registration,
     running: bool,
 ) -> Option<Client> {
-    let (Some(identity), Ok(client)) = (run::identity(config, registration), run::client(config, registration)) else {
+    let (Some(identity), Ok(client)) = (run::identity(config, registration), run::client(config, registration, None))
+    else {
         lines.wrong("homeserver", "homeserver.address cannot be used: write it like http://127.0.0.1:8008.");
         return None;
     };

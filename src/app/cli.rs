@@ -218,6 +218,21 @@ pub fn load_registration(path: &Path, config: &Config) -> Result<Registration, F
     Err(Failure::new(Exit::RegistrationInvalid, lines.join("\n")))
 }
 
+/// Reads the registration for double puppeting, where the configuration names one.
+pub fn load_puppets(config: &Config) -> Result<Option<Registration>, Failure> {
+    let Some(path) = &config.double_puppet.registration else { return Ok(None) };
+    let puppets = Registration::load(path).map_err(|error| {
+        let remedy = "\n  = double_puppet.registration names it: generate-registration makes it, null does without";
+        match &error {
+            ConfigError::Read { .. } => Failure::new(Exit::RegistrationRead, format!("{error}{remedy}")),
+            ConfigError::Invalid(_) => Failure::new(Exit::RegistrationInvalid, error.to_string()),
+        }
+    })?;
+    let lines: Vec<String> =
+        puppets.puppet_disagreements(config).iter().map(|line| format!("{}: {line}", path.display())).collect();
+    if lines.is_empty() { Ok(Some(puppets)) } else { Err(Failure::new(Exit::RegistrationInvalid, lines.join("\n"))) }
+}
+
 /// Reads both files.
 pub fn load(files: &Files) -> Result<(Config, Registration), Failure> {
     let config = load_config(&files.config)?;

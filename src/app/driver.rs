@@ -24,7 +24,7 @@ use crate::{
         stream::{StreamOrder, StreamReport},
     },
     engine::Engine,
-    matrix::{appservice::AppService, record::Record, typing},
+    matrix::{account_data::Followers, appservice::AppService, record::Record, typing},
     store::StoreError,
     xmpp::{StreamHandle, Xmpp},
 };
@@ -53,6 +53,8 @@ pub struct Shells {
     pub files: Arc<Files>,
     /// Those who come with links to files, where there are any.
     pub public: Option<Arc<PublicMedia>>,
+    /// People's account data.
+    pub followers: Followers,
     /// What is worth doing only now.
     pub now: Arc<typing::Now>,
     /// The engine's own mailbox, for answers.
@@ -203,6 +205,8 @@ impl Driver {
                 }
             }
             Output::Now(ephemeral) => self.shells.now.perform(ephemeral),
+            Output::Follow { owner, since } => self.shells.followers.follow(&owner, since),
+            Output::Unfollow { owner } => self.shells.followers.unfollow(&owner),
             Output::Ask { ask, question } => {
                 let (xmpp, mailbox) = (self.shells.xmpp.clone(), self.shells.mailbox.clone());
                 self.shells.runtime.spawn(async move {

@@ -55,7 +55,7 @@ fn tell(text: &str) {
 pub fn recover(config: &Config, registration: &Registration) -> Exit {
     run::install_crypto();
     let (Some(identity), Ok(client), Some(homeserver)) =
-        (run::identity(config, registration), run::client(config, registration), settings::homeserver(config))
+        (run::identity(config, registration), run::client(config, registration, None), settings::homeserver(config))
     else {
         tell("the homeserver's address cannot be used");
         return Exit::ConfigInvalid;

@@ -13,6 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    cli,
     driver::{self, MAILBOX, Shells},
     exit::Exit,
     files::{Bounds, Files},
@@ -25,6 +26,7 @@ use crate::{
     domain::{Input, credentials::Secret, file::LinkKey},
     engine::Engine,
     matrix::{
+        account_data::Followers,
         appservice::AppService,
         client::Client,
         counters::Counters,
@@ -51,6 +53,13 @@ pub fn run(config: &Config, registration: &Registration) -> Exit {
         return Exit::Logging;
     }
     install_crypto();
+    let puppets = match cli::load_puppets(config) {
+        Ok(puppets) => puppets,
+        Err(failure) => {
+            tracing::error!("{}", failure.message);
+            return failure.exit;
+        }
+    };
     let store = match store::open(config, true) {
         Ok(store) => store,
         Err(error) => {
@@ -89,7 +98,7 @@ pub fn run(config: &Config, registration: &Registration) -> Exit {
             return Exit::Internal;
         }
     };
-    let exit = runtime.block_on(serve(config, registration, engine, blank, links));
+    let exit = runtime.block_on(serve(config, registration, puppets.as_ref(), engine, (blank, links)));
     runtime.shutdown_timeout(Duration::from_secs(1));
     exit
 }
@@ -110,9 +119,21 @@ pub fn identity(config: &Config, registration: &Registration) -> Option<Identity
     })
 }
 
-/// The client that speaks with the registration's token.
-pub fn client(config: &Config, registration: &Registration) -> Result<Client, crate::matrix::client::CallError> {
-    Client::new(config.homeserver.address.as_str(), Secret::new(registration.as_token.expose_secret()))
+/// The client that speaks with the registration's token, and for people with that of `puppets`, the registration for double
+/// puppeting.
+pub fn client(
+    config: &Config,
+    registration: &Registration,
+    puppets: Option<&Registration>,
+) -> Result<Client, crate::matrix::client::CallError> {
+    let client = Client::new(config.homeserver.address.as_str(), Secret::new(registration.as_token.expose_secret()))?;
+    Ok(match (puppets, settings::homeserver(config)) {
+        (Some(puppets), Some(homeserver)) => {
+            let token = Secret::new(puppets.as_token.expose_secret());
+            client.with_puppets(token, homeserver.name, homeserver.bot)
+        }
+        _ => client,
+    })
 }
 
 /// `blank`: the store is new, so rooms that the bot is in already are an earlier one's.
@@ -120,11 +141,11 @@ pub fn client(config: &Config, registration: &Registration) -> Result<Client, cr
 async fn serve(
     config: &Config,
     registration: &Registration,
+    puppets: Option<&Registration>,
     engine: Engine,
-    blank: bool,
-    links: Option<LinkKey>,
+    (blank, links): (bool, Option<LinkKey>),
 ) -> Exit {
-    let (Some(identity), Ok(client)) = (identity(config, registration), client(config, registration)) else {
+    let (Some(identity), Ok(client)) = (identity(config, registration), client(config, registration, puppets)) else {
         tracing::error!("the homeserver's address cannot be used");
         return Exit::ConfigInvalid;
     };
@@ -189,6 +210,7 @@ async fn serve(
         files,
         public,
         record: Record::new(client.clone(), identity.bot.clone()),
+        followers: Followers::new(client.clone(), mailbox.clone(), tokio::runtime::Handle::current()),
         now: typing::Now::new(client.clone(), counters, Arc::clone(&keeper)),
         mailbox: mailbox.clone(),
         reports,

@@ -49,6 +49,7 @@ pub fn settings(config: &Config) -> Settings {
         max_file: config.files.max_bytes,
         public_media: None,
         version: env!("CARGO_PKG_VERSION"),
+        double_puppet: config.double_puppet.registration.is_some(),
     }
 }
 

@@ -67,6 +67,15 @@ pub enum Command {
     SetManagementRoom,
     /// What is this room?
     Id,
+    /// Block someone, or no longer.
+    Block {
+        /// Of which login.
+        login: Option<String>,
+        /// Whom; `None`: the contact of this room.
+        who: Option<String>,
+        /// They are to be blocked.
+        blocked: bool,
+    },
     /// Is everything well?
     Ping,
     /// Stop what was begun.
@@ -106,7 +115,7 @@ pub struct Entry {
 }
 
 /// Every command, in the order of `help`.
-pub const COMMANDS: [Entry; 18] = [
+pub const COMMANDS: [Entry; 20] = [
     Entry { name: "help", arguments: "", help: "Show this list." },
     Entry {
         name: "login",
@@ -145,6 +154,17 @@ pub const COMMANDS: [Entry; 18] = [
     Entry { name: "ping", arguments: "", help: "Show whether I am there and how your accounts are." },
     Entry { name: "cancel", arguments: "", help: "Stop a sign-in that was begun." },
     Entry { name: "version", arguments: "", help: "Show which version of the bridge this is." },
+    Entry {
+        name: "block",
+        arguments: "[login] [JID]",
+        help: "Block someone: nothing of theirs reaches you, and nothing of yours reaches them. In a contact's room \
+               (`!msgr block`) that contact; here without an address: list who is blocked.",
+    },
+    Entry {
+        name: "unblock",
+        arguments: "[login] [JID]",
+        help: "Let someone reach you again; in a contact's room (`!msgr unblock`) that contact.",
+    },
 ];
 
 /// What follows the prefix; `None` if the text does not begin with it.
@@ -183,6 +203,13 @@ pub fn parse(text: &str) -> Result<Command, String> {
         name @ ("accept" | "deny") => {
             let (login, who) = login_and_who(name)?;
             Command::Decide { login, who, accept: name == "accept" }
+        }
+        name @ ("block" | "unblock") => {
+            let (login, who) = match arguments.as_slice() {
+                [] => (None, None),
+                _ => login_and_who(name).map(|(login, who)| (login, Some(who)))?,
+            };
+            Command::Block { login, who, blocked: name == "block" }
         }
         "sync" => Command::Sync,
         "nudge" => Command::Nudge,
@@ -320,6 +347,15 @@ mod tests {
             parse("PM a@b c@d"),
             Ok(Command::StartChat { login: Some("a@b".to_owned()), who: "c@d".to_owned() })
         );
+        let block = |login: Option<&str>, who: Option<&str>, blocked| Command::Block {
+            login: login.map(str::to_owned),
+            who: who.map(str::to_owned),
+            blocked,
+        };
+        assert_eq!(parse("block"), Ok(block(None, None, true)));
+        assert_eq!(parse("unblock c@d"), Ok(block(None, Some("c@d"), false)));
+        assert_eq!(parse("block a@b c@d"), Ok(block(Some("a@b"), Some("c@d"), true)));
+        assert!(parse("block a@b c@d e@f").unwrap_err().contains("block [login] [JID]"));
         assert_eq!(parse("search  my love "), Ok(Command::Search { text: "my love".to_owned() }));
         assert!(parse("logout").unwrap_err().contains("logout <login>"));
         assert!(parse("list-login").unwrap_err().contains("list-logins"));

@@ -8,6 +8,7 @@ pub mod look;
 pub mod management;
 pub mod outbox;
 pub mod portal;
+pub mod puppet;
 pub mod question;
 pub mod space;
 
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 use minidom::Element;
 use ruma::{OwnedServerName, OwnedUserId, UserId};
 
-use self::{outbox::Outbox, question::Question};
+use self::{outbox::Outbox, puppet::Puppets, question::Question};
 use crate::{
     domain::{
         BareJid, DebtId, LoginId, Now, Steady,
@@ -75,6 +76,8 @@ pub struct Settings {
     pub public_media: Option<PublicMedia>,
     /// The version of the program.
     pub version: &'static str,
+    /// The operator has given a registration for double puppeting.
+    pub double_puppet: bool,
 }
 
 /// How links to files are made.
@@ -205,6 +208,8 @@ pub struct Bridge {
     pub steady: Steady,
     /// The store's instance id, part of ids that leave the bridge.
     pub instance: String,
+    /// Whom the homeserver does not let us act for.
+    pub puppets: Puppets,
     /// What was left out, by kind: silence shows here.
     pub ignored: BTreeMap<&'static str, u64>,
 }
@@ -223,6 +228,7 @@ impl Bridge {
             now: Now::default(),
             steady: Steady::default(),
             instance,
+            puppets: Puppets::default(),
             ignored: BTreeMap::new(),
         })
     }

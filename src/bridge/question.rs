@@ -1,6 +1,11 @@
 //! What is asked on a stream, so that the answer is understood when it comes.
 
-use crate::domain::{BareJid, DebtId, Timestamp};
+use minidom::Element;
+
+use crate::domain::{
+    BareJid, DebtId, Timestamp,
+    choice::{Choice, Keep},
+};
 
 /// An IQ that waits for its answer. Not stored: what is still to be known after a restart is asked again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +100,32 @@ pub enum Question {
         /// Into whose room it goes.
         contact: BareJid,
         /// The debt that it helps to pay.
+        debt: DebtId,
+    },
+    /// Whom the account blocks (XEP-0191).
+    BlockList,
+    /// Blocking someone, or no longer (XEP-0191).
+    Block {
+        /// Whom.
+        contact: BareJid,
+        /// They are blocked.
+        blocked: bool,
+        /// The debt that it pays.
+        debt: DebtId,
+    },
+    /// What the person has chosen for chats, as the account's server keeps it (XEP-0223).
+    Chats,
+    /// Keeping it for one of them.
+    KeepChat {
+        /// With whom.
+        contact: BareJid,
+        /// What was chosen.
+        choice: Choice,
+        /// The element that says so; `None` takes it back.
+        chat: Option<Element>,
+        /// How it is tried.
+        step: Keep,
+        /// The debt that it pays.
         debt: DebtId,
     },
     /// The JID behind an e-mail address (the Messenger service).

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BareJid, DebtId, LoginId, Timestamp,
+    choice::Notify,
     file::{IncomingFile, IncomingMedia, OutgoingFile, OutgoingMedia},
 };
 
@@ -33,6 +34,8 @@ pub enum Lane {
     Management(OwnedUserId),
     /// A login's space.
     Space(LoginId),
+    /// What is set in a person's own name beside what they say: their account data, tags and push rules.
+    Person(OwnedUserId),
 }
 
 /// Who acts in a room.
@@ -42,6 +45,8 @@ pub enum Sender {
     Bot,
     /// A ghost of the lane's login.
     Ghost(BareJid),
+    /// The login's owner, by double puppeting; the ghost of the account where the homeserver does not let us.
+    Owner,
 }
 
 /// A debt's content. Room and event ids are looked up when it is paid, not when it is made.
@@ -222,6 +227,77 @@ pub enum Effect {
     SendMedia(Box<OutgoingMedia>),
     /// As [`Effect::ShowFile`], which earlier versions owed.
     ShowMedia(Box<IncomingMedia>),
+    /// The owner joins the portal's room, or the space, by double puppeting. Lane: to Matrix, or space.
+    JoinOwner,
+    /// The owner has read up to the event that stands for a stanza, on another device. Lane: to Matrix.
+    ReadByOwner {
+        /// The name of the stanza.
+        name: String,
+    },
+    /// Set account data of the person, of a room or global. Lane: person.
+    SetAccountData {
+        /// The room; `None`: global.
+        room: Option<OwnedRoomId>,
+        /// The event type.
+        kind: String,
+        /// The content, JSON.
+        content: String,
+    },
+    /// Put a tag on a room of the person's, or take it off. Lane: person.
+    SetTag {
+        /// The room.
+        room: OwnedRoomId,
+        /// The tag, such as `m.favourite`.
+        tag: String,
+        /// The content, JSON; `None` takes it off.
+        content: Option<String>,
+    },
+    /// Set a global push rule of the person, or delete it. Lane: person.
+    SetPushRule {
+        /// `override`, `underride`, `sender`, `room` or `content`.
+        kind: String,
+        /// The rule's id.
+        rule: String,
+        /// `conditions`, `actions` and `pattern`, JSON; `None` deletes it.
+        content: Option<String>,
+    },
+    /// A room is a direct chat with a ghost in the person's `m.direct`, or no longer. Lane: person.
+    ListDirect {
+        /// The room.
+        room: OwnedRoomId,
+        /// The ghost.
+        ghost: OwnedUserId,
+        /// It is.
+        listed: bool,
+    },
+    /// Block someone, or no longer (XEP-0191). Lane: login.
+    Block {
+        /// Whom: an account, or a whole domain.
+        contact: BareJid,
+        /// They are blocked.
+        blocked: bool,
+        /// Where the person asked for it, to be told there.
+        told_in: Option<OwnedRoomId>,
+    },
+    /// A ghost is in the list of those whom the person ignores, or no longer. Lane: person.
+    Ignore {
+        /// The ghost.
+        ghost: OwnedUserId,
+        /// It is.
+        ignored: bool,
+    },
+    /// Keep what the person has chosen for a chat on the account's server (XEP-0223). Lane: login.
+    KeepChat {
+        /// With whom.
+        contact: BareJid,
+    },
+    /// A room of the person's makes itself heard so. Lane: person.
+    Silence {
+        /// The room.
+        room: OwnedRoomId,
+        /// When it does.
+        notify: Notify,
+    },
 }
 
 impl Effect {

@@ -79,6 +79,36 @@ pub enum Input {
         /// It knows the `busy` presence state (MSC3026).
         busy: bool,
     },
+    /// A person's account data, which no transaction holds (Matrix CS API, "Client Config"): of a room, or global. Comes of
+    /// their own sync, after [`super::Output::Follow`].
+    AccountData {
+        /// Whose.
+        owner: OwnedUserId,
+        /// Of which room; `None`: global.
+        room: Option<OwnedRoomId>,
+        /// The event type, such as `m.tag`.
+        kind: String,
+        /// The content, raw.
+        content: Box<RawValue>,
+    },
+    /// A person has read privately (`m.read.private`), which no transaction tells.
+    ReadPrivately {
+        /// Who.
+        owner: OwnedUserId,
+        /// Where.
+        room: OwnedRoomId,
+        /// Up to where.
+        event: OwnedEventId,
+    },
+    /// All that one answer to a person's sync held was given; what follows begins at `since`.
+    Followed {
+        /// Whose.
+        owner: OwnedUserId,
+        /// Where to go on after a start.
+        since: String,
+        /// It was the first, which holds all account data that there is.
+        whole: bool,
+    },
     /// Time has passed: timers that are due fire.
     Tick,
     /// The process is about to end: streams are suspended so that they can be resumed.

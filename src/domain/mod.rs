@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod capability;
+pub mod choice;
 pub mod credentials;
 pub mod effect;
 pub mod feature;

@@ -4,6 +4,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, presence::PresenceState};
 
 use super::{
     DebtId, StreamId, Ticket, Timestamp,
+    choice::Notify,
     credentials::Secret,
     file::{PublicFile, Transfer},
     stream::StreamOrder,
@@ -44,6 +45,19 @@ pub enum Output {
     },
     /// Worth doing now or not at all.
     Now(Ephemeral),
+    /// Follow a person's account data by a sync in their name; comes back as [`super::Input::AccountData`]. One that is
+    /// followed already is followed on.
+    Follow {
+        /// Whose.
+        owner: OwnedUserId,
+        /// Where an earlier process had got to ([`super::Input::Followed`]).
+        since: Option<String>,
+    },
+    /// Follow it no longer.
+    Unfollow {
+        /// Whose.
+        owner: OwnedUserId,
+    },
     /// A question to the outside whose answer comes back as [`super::Input::Answered`].
     Ask {
         /// Which.
@@ -208,6 +222,86 @@ pub enum MatrixCall {
         user: OwnedUserId,
         /// Which.
         event: OwnedEventId,
+    },
+    /// `POST /rooms/{room}/read_markers` as the user: `m.fully_read` and `m.read.private`.
+    ReadMarkers {
+        /// Where.
+        room: OwnedRoomId,
+        /// Who read.
+        user: OwnedUserId,
+        /// Up to where.
+        event: OwnedEventId,
+    },
+    /// `GET /user/{user}/account_data/{kind}`, or of a room. Gives [`super::input::Receipt::Content`], `{}` where there is none.
+    GetAccountData {
+        /// Whose.
+        user: OwnedUserId,
+        /// Of which room; `None`: global.
+        room: Option<OwnedRoomId>,
+        /// Event type.
+        kind: String,
+    },
+    /// `PUT /user/{user}/account_data/{kind}`, or of a room.
+    SetAccountData {
+        /// Whose.
+        user: OwnedUserId,
+        /// Of which room; `None`: global.
+        room: Option<OwnedRoomId>,
+        /// Event type.
+        kind: String,
+        /// JSON content.
+        content: String,
+    },
+    /// `PUT` or `DELETE /user/{user}/rooms/{room}/tags/{tag}`. Having no such tag is success.
+    SetTag {
+        /// Whose.
+        user: OwnedUserId,
+        /// On which room.
+        room: OwnedRoomId,
+        /// The tag.
+        tag: String,
+        /// JSON content; `None` deletes it.
+        content: Option<String>,
+    },
+    /// `PUT` or `DELETE /pushrules/global/{kind}/{rule}`. Having no such rule is success.
+    SetPushRule {
+        /// Whose.
+        user: OwnedUserId,
+        /// Kind of rule.
+        kind: String,
+        /// Its id.
+        rule: String,
+        /// JSON content; `None` deletes it.
+        content: Option<String>,
+    },
+    /// Puts a room into the person's `m.direct` for a ghost, or takes it out: read, changed and written.
+    ListDirect {
+        /// Whose.
+        user: OwnedUserId,
+        /// Which room.
+        room: OwnedRoomId,
+        /// With whom.
+        ghost: OwnedUserId,
+        /// In, or out.
+        listed: bool,
+    },
+    /// Puts a ghost into the person's `m.ignored_user_list`, or takes it out: read, changed and written.
+    Ignore {
+        /// Whose.
+        user: OwnedUserId,
+        /// Whom.
+        ghost: OwnedUserId,
+        /// In, or out.
+        ignored: bool,
+    },
+    /// Sets the push rules with the room's id that silence it, or takes them away. Another rule of the room stays.
+    Silence {
+        /// Whose.
+        user: OwnedUserId,
+        /// Which room.
+        room: OwnedRoomId,
+        /// When it makes itself heard.
+        notify: Notify,
     },
 }
 

@@ -72,6 +72,9 @@ impl Engine {
             Some(Room::Portal(portal)) if self.owner_of(&portal.login)?.as_ref() == Some(owner) => portal,
             _ => return Ok(Some("Use `!msgr nudge` in the room of a contact.")),
         };
+        if !self.hears_the_owner(&portal)? {
+            return Ok(Some("You have blocked this contact. `!msgr unblock` in this room ends it."));
+        }
         if !self.features_of(&portal)?.has(Feature::Attention) {
             return Ok(Some("The contact's app does not know nudges, as far as I know."));
         }
@@ -155,6 +158,9 @@ impl Engine {
             | Command::Id
             | Command::SetManagementRoom
             | Command::DeleteAllPortals { .. } => self.run_room_command(owner, room, &command).map(Some),
+            Command::Block { login, who, blocked } => {
+                self.block_named(owner, room, (login.as_deref(), who.as_deref()), blocked)
+            }
             Command::Nudge => Ok(self.nudge(owner, room)?.map(Notice::plain)),
             Command::Sync => {
                 let mut asked = 0;
@@ -176,7 +182,7 @@ impl Engine {
     }
 
     /// Which login a command without one means: the only one.
-    fn only_login(
+    pub(super) fn only_login(
         &self,
         owner: &OwnedUserId,
         named: Option<&str>,
@@ -244,6 +250,11 @@ impl Engine {
             return Ok(None);
         }
         let contact = contact_of(&login.id, &contact);
+        if !self.hears_the_owner(&contact)? {
+            let (who, account) = (&contact.contact, &login.account);
+            let text = format!("{who} is blocked by {account}. `unblock {account} {who}` ends it.");
+            return Ok(Some(Notice::plain(text)));
+        }
         let asked = self.open_chat_asking(&contact)?;
         Ok(Some(Notice::plain(chat_opened(contact.contact.as_str(), asked))))
     }
@@ -363,7 +374,7 @@ impl Engine {
             | Lane::Ghost(ContactKey { login, .. })
             | Lane::Login(login)
             | Lane::Space(login) => login == ours,
-            Lane::Management(_) => false,
+            Lane::Management(_) | Lane::Person(_) => false,
         };
         self.timers.retain(|(_, timer)| match timer {
             Timer::Connect(login)
@@ -396,6 +407,7 @@ impl Engine {
             self.bridge.owe(lane.clone(), Effect::LeaveRoom { room, user: bot.clone() })?;
         }
         self.leave_space(login)?;
+        self.stop_ignoring(login)?;
         for (contact, _) in self.bridge.store.present(ours)? {
             let key = contact_of(ours, &contact);
             if let Some(ghost) = self.bridge.ghost(&key) {
@@ -408,7 +420,8 @@ impl Engine {
                 self.outputs.push(crate::domain::Output::Now(gone));
             }
         }
-        self.bridge.store.erase_login(ours)
+        self.bridge.store.erase_login(ours)?;
+        self.unfollow_person(&login.owner)
     }
 }
 

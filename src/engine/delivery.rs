@@ -23,6 +23,7 @@ use crate::{
         trouble::{HeldUp, Pending, STATUSES, Why},
     },
     translate::{
+        blocking,
         failure::{self, StanzaError},
         history::RECENT_LINES,
         status::{self, Reason, State, Trouble},
@@ -371,9 +372,12 @@ impl Engine {
         error: &StanzaError,
     ) -> Result<(), StoreError> {
         let reason = match error.condition.as_str() {
-            "forbidden" | "not-authorized" | "not-allowed" | "subscription-required" | "registration-required" => {
-                Reason::NoPermission
-            }
+            "forbidden"
+            | "not-authorized"
+            | "not-allowed"
+            | "subscription-required"
+            | "registration-required"
+            | blocking::BLOCKED => Reason::NoPermission,
             _ => Reason::Network,
         };
         let state = if error.temporary { State::FailRetriable } else { State::FailPermanent };
@@ -431,7 +435,7 @@ impl Engine {
     }
 
     /// Owes an event of the bot in a portal's room. Unlike what a contact says, it invites nobody who left.
-    fn owe_from_bot(&mut self, portal: &ContactKey, event: MatrixEvent) -> Result<DebtId, StoreError> {
+    pub(super) fn owe_from_bot(&mut self, portal: &ContactKey, event: MatrixEvent) -> Result<DebtId, StoreError> {
         let effect = Effect::SendEvent { sender: Sender::Bot, event, at: None, binds: Vec::new() };
         self.bridge.owe(Lane::ToMatrix(portal.clone()), effect)
     }

@@ -92,6 +92,7 @@ impl Engine {
                     self.bridge.store.put_portal(portal, &row)?;
                     self.bridge.store.put_room(&room, &Room::Portal(portal.clone()))?;
                     self.room_made(portal)?;
+                    self.choose_for_room(portal)?;
                     self.bridge.list_room(portal)?;
                 }
             }
@@ -137,6 +138,10 @@ impl Engine {
                 self.settle(debt)?;
                 return self.moved_in(effect);
             }
+            (Lane::Person(owner), effect @ (Effect::SetTag { .. } | Effect::Silence { .. }), _) => {
+                self.choice_is_written(owner, effect)?;
+            }
+            (Lane::Person(_), Effect::Ignore { ghost, ignored }, _) => self.ignored_is_written(ghost, *ignored)?,
             (Lane::Management(_), Effect::CheckUpgrade { room }, Receipt::Content(create)) => {
                 let room = room.clone();
                 self.settle(debt)?;

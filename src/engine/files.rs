@@ -226,7 +226,7 @@ impl Engine {
     pub(super) fn has_place(&self, login: &LoginId, pending: usize) -> bool {
         let of = |lane: &Lane| match lane {
             Lane::ToMatrix(contact) | Lane::ToXmpp(contact) => contact.login == *login,
-            Lane::Ghost(_) | Lane::Login(_) | Lane::Management(_) | Lane::Space(_) => false,
+            Lane::Ghost(_) | Lane::Login(_) | Lane::Management(_) | Lane::Space(_) | Lane::Person(_) => false,
         };
         let own = self.transfers.running.values().filter(|running| of(&running.lane)).count();
         self.transfers.running.len() < TRANSFERS && own + pending < PER_LOGIN

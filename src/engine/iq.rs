@@ -12,7 +12,7 @@ use crate::{
     domain::{LoginId, effect::ContactKey},
     store::StoreError,
     translate::{
-        bits, carbon, discovery, history, roster,
+        bits, blocking, carbon, chats, discovery, history, roster,
         stanza::{Stanza, addressed, element, set},
         upload, vcard,
     },
@@ -73,6 +73,10 @@ impl Engine {
                 (Some(service.as_str()), "get", upload::ask_slot(name, *size, mime))
             }
             Question::Bit { to, cid, .. } => (Some(to.as_str()), "get", bits::ask(cid)),
+            Question::Chats => (None, "get", chats::ask()),
+            Question::KeepChat { contact, chat, step, .. } => (None, "set", chats::keep(contact, chat.as_ref(), *step)),
+            Question::BlockList => (None, "get", blocking::ask()),
+            Question::Block { contact, blocked, .. } => (None, "set", blocking::to_xmpp(contact, *blocked)),
             Question::JidLookup { email } => {
                 let namespace =
                     self.bridge.profile(&row.network).and_then(|profile| profile.jid_lookup).unwrap_or_default();
@@ -133,18 +137,21 @@ impl Engine {
             }
             "get" | "set" => {
                 if let Some(push) = (stanza.kind == "set").then(|| stanza.take("query", roster::NS)).flatten() {
-                    let account = self.lives.get(login).and_then(|live| live.account.clone());
-                    // RFC 6121 section 2.1.6; older servers send it as their domain. A `from` that is no address is someone's.
-                    let own = iq.attr("from").is_none()
-                        || stanza.from.as_ref().zip(account.as_ref()).is_some_and(|(from, own)| {
-                            from.resource.is_none() && (from.bare == *own || from.bare.as_str() == own.domain())
-                        });
-                    if own {
+                    if self.is_from_own_server(login, iq, &stanza) {
                         self.on_roster(login, &push, true)?;
                         self.reply(login, iq, Ok(None));
                         return Ok(());
                     }
                     self.bridge.ignore("forged roster push");
+                }
+                let pushed = stanza.leftovers().first().filter(|_| stanza.kind == "set");
+                if let Some(push) = pushed.and_then(blocking::push) {
+                    if self.is_from_own_server(login, iq, &stanza) {
+                        self.on_block_push(login, push)?;
+                        self.reply(login, iq, Ok(None));
+                        return Ok(());
+                    }
+                    self.bridge.ignore("forged push of a block");
                 }
                 let answer =
                     stanza.leftovers().first().filter(|_| stanza.kind == "get").and_then(|payload| {
@@ -158,6 +165,16 @@ impl Engine {
                 Ok(())
             }
         }
+    }
+
+    /// Does it come from the account itself (RFC 6121 section 2.1.6), or from its server's domain, as older ones say? A `from`
+    /// that is no address is someone's.
+    fn is_from_own_server(&self, login: &LoginId, iq: &Element, stanza: &Stanza) -> bool {
+        let account = self.lives.get(login).and_then(|live| live.account.as_ref());
+        iq.attr("from").is_none()
+            || stanza.from.as_ref().zip(account).is_some_and(|(from, own)| {
+                from.resource.is_none() && (from.bare == *own || from.bare.as_str() == own.domain())
+            })
     }
 
     fn reply(&mut self, login: &LoginId, iq: &Element, answer: Result<Option<Element>, &'static str>) {
@@ -201,11 +218,13 @@ impl Engine {
                 }
             }
             Question::ServerFeatures => {
+                self.on_blocking_found(login, answer)?;
                 if answer.is_some_and(|answer| discovery::has_feature(answer, carbon::NS)) {
                     self.ask(login, Question::Carbons)?;
                 }
             }
             Question::AccountFeatures => {
+                self.on_chats_found(login, answer)?;
                 let archive = answer.is_some_and(|answer| discovery::has_feature(answer, history::MAM));
                 if let Some(live) = self.lives.get_mut(login)
                     && let Some(session) = &mut live.session
@@ -250,6 +269,12 @@ impl Engine {
                     live.deaf.note(to);
                 }
                 self.on_bit(&ContactKey { login: login.clone(), contact }, debt, &cid, answer)?;
+            }
+            Question::Chats => self.on_chats(login, answer, heard)?,
+            question @ Question::KeepChat { .. } => self.on_chat_kept(login, question, heard)?,
+            Question::BlockList => self.on_block_list(login, answer)?,
+            Question::Block { contact, blocked, debt } => {
+                self.on_block_answer(login, (&contact, blocked), debt, heard)?;
             }
             Question::JidLookup { email } => self.on_jid_lookup(login, &email, answer)?,
             Question::Carbons | Question::Barrier => {}

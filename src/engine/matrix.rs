@@ -17,7 +17,7 @@ use crate::{
         StoreError,
         portal::{Membership, Room},
     },
-    translate::{bridge_info, message, stable_id, stanza::to_xml, status::Reason},
+    translate::{blocking, bridge_info, message, stable_id, stanza::to_xml, status::Reason},
 };
 
 /// What a transaction's members events say, as far as rules need it.
@@ -238,7 +238,11 @@ impl Engine {
         self.bridge.say(by, format!("Your chat with {name} is open: I have invited you to its room."))
     }
 
-    fn hashed_contact(&self, login: &LoginId, ghost: &UserId) -> Result<Option<crate::domain::BareJid>, StoreError> {
+    pub(super) fn hashed_contact(
+        &self,
+        login: &LoginId,
+        ghost: &UserId,
+    ) -> Result<Option<crate::domain::BareJid>, StoreError> {
         let contacts = self.bridge.store.contacts(login)?;
         Ok(contacts.into_iter().map(|(contact, _)| contact).find(|contact| {
             self.bridge.ghost(&ContactKey { login: login.clone(), contact: contact.clone() }).as_deref() == Some(ghost)
@@ -308,7 +312,9 @@ impl Engine {
         {
             return self.on_command_text(&event.sender, &event.room, Some(&event.id), command, false);
         }
+        let says = matches!(event.kind.as_str(), "m.room.message" | "m.sticker" | "m.reaction");
         let told = match event.kind.as_str() {
+            _ if says && !self.hears_the_owner(portal)? => Err(Untold::Sentence(blocking::why_not_sent())),
             "m.room.message" | "m.sticker" => self.say_to(portal, event),
             "m.reaction" => self.say_reaction(portal, event),
             "m.room.redaction" => self.say_redaction(portal, event),

@@ -4,12 +4,16 @@
 //! A shell calls [`Engine::handle`] for each input that waits (up to a bound), then [`Engine::commit`] once, and carries
 //! out what that returns. Nothing is answered, acknowledged or sent before the commit that it rests on.
 
+mod account_data;
 mod archive;
+mod blocking;
+mod chats;
 mod command;
 mod delivery;
 mod done;
 mod fetch;
 mod files;
+mod ignored;
 mod iq;
 mod links;
 mod logins;
@@ -147,6 +151,16 @@ impl Engine {
             Input::Transferred { debt, outcome } => self.on_transferred(debt, outcome)?,
             Input::Answered { ask, answer } => self.on_answer(ask, answer)?,
             Input::Homeserver { presence, busy } => self.on_homeserver(presence, busy)?,
+            Input::AccountData { owner, room, kind, content } => {
+                self.on_account_data(&owner, room.as_ref(), &kind, &content)?;
+            }
+            Input::ReadPrivately { owner, room, event } => self.on_read_privately(&owner, &room, &event)?,
+            Input::Followed { owner, since, whole } => {
+                self.bridge.store.put_followed(&owner, &since)?;
+                if whole {
+                    self.account_data_is_whole(&owner)?;
+                }
+            }
             Input::Tick => {}
             Input::Suspend => self.suspend(),
         }

@@ -1,11 +1,11 @@
 //! Pays debts: takes what is due from the lanes, looks up the ids that it needs, and gives it to a shell.
 
-use ruma::OwnedRoomId;
+use ruma::{OwnedRoomId, OwnedUserId};
 use serde_json::json;
 
 use super::{Engine, REQUESTS, fetch::Next, files::outgoing, session::WINDOW};
 use crate::{
-    bridge::{look::NAME, question::Question},
+    bridge::{ghost::contact_of, look::NAME, question::Question},
     domain::{
         DebtId, LoginId, Output,
         effect::{Composed, ContactKey, Debt, Effect, Lane, MatrixEvent, Notice, Outgoing, Sender},
@@ -41,7 +41,7 @@ impl Engine {
                     let login = login.clone();
                     self.pay_stream(&login, &lane)?;
                 }
-                Lane::ToMatrix(_) | Lane::Ghost(_) | Lane::Management(_) | Lane::Space(_) => {
+                Lane::ToMatrix(_) | Lane::Ghost(_) | Lane::Management(_) | Lane::Space(_) | Lane::Person(_) => {
                     if self.requests.len() >= REQUESTS {
                         // Streams do not wait for the homeserver.
                         self.bridge.outbox.wake(&lane);
@@ -139,24 +139,18 @@ impl Engine {
                     Effect::SetRoomState { kind, key, content } => {
                         self.due_look(portal, room, kind, key, content.clone())?
                     }
-                    Effect::SendEvent { sender, event, at, .. } => {
-                        let user = match sender {
-                            Sender::Bot => Some(bot),
-                            Sender::Ghost(who) => ghost(who),
-                        };
-                        match user {
-                            Some(user) => Due::Call(MatrixCall::Send {
-                                room,
-                                user,
-                                kind: event.kind.clone(),
-                                txn,
-                                content: self.marked(event, debt.id),
-                                at: *at,
-                                look_first: self.mark_to_look_for(debt),
-                            }),
-                            None => Due::Moot,
-                        }
-                    }
+                    Effect::SendEvent { sender, event, at, .. } => match self.user_of(portal, sender)? {
+                        Some(user) => Due::Call(MatrixCall::Send {
+                            room,
+                            user,
+                            kind: event.kind.clone(),
+                            txn,
+                            content: self.marked(event, debt.id),
+                            at: *at,
+                            look_first: self.mark_to_look_for(debt),
+                        }),
+                        None => Due::Moot,
+                    },
                     Effect::ShowMedia(media) => Due::File(media.clone()),
                     Effect::ShowFile(file) => Due::File(Box::new(file.clone().into())),
                     Effect::SendAbout { .. } | Effect::RedactNamed { .. } | Effect::ReadUpTo { .. } => {
@@ -186,8 +180,23 @@ impl Engine {
                 effect => self.due_upgrade(effect),
             },
             (Lane::Space(login), effect) => self.due_space(login, effect, debt)?,
+            (Lane::Person(owner), effect) => self.due_of_person(owner, effect),
             (Lane::ToXmpp(_) | Lane::Login(_), _) => Due::NotYet,
         })
+    }
+
+    /// Who a sender is on the homeserver.
+    pub(super) fn user_of(&self, portal: &ContactKey, sender: &Sender) -> Result<Option<OwnedUserId>, StoreError> {
+        let who = match sender {
+            Sender::Bot => return Ok(Some(self.bridge.homeserver.bot.clone())),
+            Sender::Ghost(who) => who.clone(),
+            Sender::Owner => match self.bridge.store.login(&portal.login)? {
+                Some(login) if self.bridge.puppeted(&login.owner) => return Ok(Some(login.owner)),
+                Some(login) => login.account,
+                None => return Ok(None),
+            },
+        };
+        Ok(self.bridge.ghost(&contact_of(&portal.login, &who)))
     }
 
     fn notice_call(&self, room: OwnedRoomId, debt: &Debt, content: &serde_json::Value) -> Due {
@@ -274,6 +283,16 @@ impl Engine {
                     }
                     break;
                 }
+                Effect::KeepChat { .. } => {
+                    if !self.ask_to_keep(login, &debt)? {
+                        break;
+                    }
+                    None
+                }
+                Effect::Block { .. } => {
+                    self.ask_to_block(login, &debt)?;
+                    break;
+                }
                 Effect::SendComposed(composed) => self.composed_stanza(login, lane, composed, &id)?,
                 Effect::Subscribe { contact, kind } => Some(subscription::to_xmpp(*kind, contact, &id)),
                 _ => None,
@@ -297,15 +316,12 @@ impl Engine {
 
     /// What refers to an event that stands for a stanza: by now it is known, or it is none of ours.
     fn due_about(&self, portal: &ContactKey, room: OwnedRoomId, debt: &Debt) -> Result<Due, StoreError> {
-        let user = |sender: &Sender| match sender {
-            Sender::Bot => Some(self.bridge.homeserver.bot.clone()),
-            Sender::Ghost(who) => self.bridge.ghost(&ContactKey { login: portal.login.clone(), contact: who.clone() }),
-        };
+        let user = |sender: &Sender| self.user_of(portal, sender);
         let txn = self.bridge.wire_id(debt.id);
         Ok(match &debt.effect {
             Effect::SendAbout { sender, event, about, at, .. } => {
                 let target = self.bridge.store.event_of(portal, &about.name)?;
-                let (Some(user), Some(event)) = (user(sender), relation::to_matrix(event, about, target.as_ref()))
+                let (Some(user), Some(event)) = (user(sender)?, relation::to_matrix(event, about, target.as_ref()))
                 else {
                     return Ok(Due::Moot);
                 };
@@ -313,12 +329,12 @@ impl Engine {
                 let look_first = self.mark_to_look_for(debt);
                 Due::Call(MatrixCall::Send { room, user, kind: event.kind, txn, content, at: *at, look_first })
             }
-            Effect::RedactNamed { sender, name } => match (user(sender), self.bridge.store.event_of(portal, name)?) {
+            Effect::RedactNamed { sender, name } => match (user(sender)?, self.bridge.store.event_of(portal, name)?) {
                 (Some(user), Some(event)) => Due::Call(MatrixCall::Redact { room, user, event, txn }),
                 _ => Due::Moot,
             },
             Effect::ReadUpTo { ghost, name } => {
-                match (user(&Sender::Ghost(ghost.clone())), self.bridge.store.event_of(portal, name)?) {
+                match (user(&Sender::Ghost(ghost.clone()))?, self.bridge.store.event_of(portal, name)?) {
                     (Some(user), Some(event)) => Due::Call(MatrixCall::Read { room, user, event }),
                     _ => Due::Moot,
                 }

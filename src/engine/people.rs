@@ -28,6 +28,7 @@ impl Engine {
 
     /// A login of this person is there: say whether they look.
     pub(super) fn wake_person(&mut self, owner: &OwnedUserId) -> Result<(), StoreError> {
+        self.follow_person(owner)?;
         let watching = self.presence_of(owner)?.0 != PresenceState::Offline;
         let person = self.person(owner);
         if watching && !person.watching {
@@ -137,6 +138,9 @@ impl Engine {
 
     /// May chat states be sent to the contact (XEP-0085 section 5.1)?
     pub(super) fn knows_chat_states(&self, contact: &ContactKey) -> Result<bool, StoreError> {
+        if self.is_blocked(contact)? {
+            return Ok(false);
+        }
         if self.profile_of(&contact.login)?.is_some_and(|profile| profile.chat_states_always) {
             return Ok(true);
         }

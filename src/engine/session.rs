@@ -95,6 +95,8 @@ pub(super) struct Live {
     pub kept: super::fetch::Kept,
     /// Clients that did not say in time whether they have one.
     pub deaf: super::fetch::Deaf,
+    /// The node of what the person has chosen for chats was made by itself, for the server does not make it as it has to be.
+    pub chats_made: bool,
     /// Initial presence was sent on this stream, so what the server kept is on its way.
     pub hello: bool,
 }
@@ -289,7 +291,9 @@ impl Engine {
             return Ok(());
         }
         let waiting = |wanted: fn(&Question) -> bool| live.questions.values().any(|pending| wanted(&pending.question));
-        if waiting(|q| matches!(q, Question::Roster | Question::ServerFeatures | Question::AccountFeatures)) {
+        if waiting(|q| {
+            matches!(q, Question::Roster | Question::ServerFeatures | Question::AccountFeatures | Question::BlockList)
+        }) {
             return Ok(());
         }
         if !live.hello {

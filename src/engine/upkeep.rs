@@ -138,11 +138,16 @@ impl Engine {
         let mut waiting = VecDeque::new();
         let mut making = BTreeSet::new();
         let mut vcards = VecDeque::new();
+        let blocks = !self.bridge.store.blocked(login)?.is_empty();
         for (contact, row) in self.bridge.store.contacts(login)? {
             if !row.on_roster {
                 continue;
             }
             let key = contact_of(login, &contact);
+            // Who is blocked gets no room; one that is there stays.
+            if blocks && self.is_blocked(&key)? {
+                continue;
+            }
             let there = if rooms {
                 let portal = self.bridge.store.portal(&key)?;
                 if portal.as_ref().is_some_and(|portal| portal.room.is_none()) {
@@ -322,6 +327,11 @@ impl Engine {
         let mut stanza = Stanza::read(element);
         let Some(from) = stanza.from.clone().filter(|from| from.bare != account) else { return Ok(()) };
         let contact = contact_of(login, &from.bare);
+        if self.is_blocked(&contact)? {
+            // Should the server let it through (XEP-0191 section 3.3).
+            self.bridge.ignore("presence of someone who is blocked");
+            return Ok(());
+        }
         if let Some(said) = subscription::from_xmpp(&mut stanza) {
             return self.on_subscription(&contact, said);
         }

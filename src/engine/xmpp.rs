@@ -16,7 +16,7 @@ use crate::{
         portal::{History, Source},
     },
     translate::{
-        carbon, chat_state,
+        blocking, carbon, chat_state,
         content::Content,
         failure,
         history::{self, Archived, MAM},
@@ -126,6 +126,9 @@ impl Engine {
             }
             return Ok(());
         }
+        if from_account && self.on_chats_event(login, &stanza)? {
+            return Ok(());
+        }
         let now = self.bridge.steady.now();
         if carbon::is_carbon(&stanza) {
             if !from_account {
@@ -177,6 +180,11 @@ impl Engine {
         }
         let delay = history::from_xmpp(&mut stanza);
         let source = if arrival.source == Source::Live && delay.is_some() { Source::Offline } else { arrival.source };
+        if !own && source == Source::Live && !arrival.waited && self.is_blocked(&contact)? {
+            // The server keeps it from us (XEP-0191 section 3.3); this is one that does not.
+            self.bridge.ignore("message of someone who is blocked");
+            return Ok(());
+        }
         if let Some(state) = chat_state::from_xmpp(&mut stanza)
             && source == Source::Live
             && !own
@@ -405,7 +413,11 @@ impl Engine {
             self.bridge.ignore("error that answers no message");
             return Ok(());
         };
-        let error = failure::from_xmpp(stanza);
+        let mut error = failure::from_xmpp(stanza);
+        if error.condition == blocking::BLOCKED && !self.is_blocked(contact)? {
+            // Anyone can say so.
+            "not-acceptable".clone_into(&mut error.condition);
+        }
         self.on_bounce(contact, &event, &error)
     }
 }

@@ -1,11 +1,18 @@
 //! A request to the homeserver: ruma makes it and reads its answer, reqwest carries it, [`CallError`] says what went
 //! wrong without ever showing a body.
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use ruma::{
-    UserId,
+    OwnedServerName, OwnedUserId, UserId,
     api::{
         AppserviceUserIdentity, IncomingResponse, MatrixVersion, OutgoingRequest, OutgoingRequestAppserviceExt,
         SupportedVersions,
@@ -14,9 +21,10 @@ use ruma::{
         path_builder::PathBuilder,
     },
 };
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use crate::domain::{
+    address::GHOST_PREFIX,
     credentials::Secret,
     input::{Cause, Failure},
 };
@@ -57,6 +65,9 @@ pub enum CallError {
     /// A request that cannot be made of what was given.
     #[error("The request cannot be made: {0}.")]
     BadRequest(String),
+    /// The homeserver does not let us do this in a person's name.
+    #[error("{}", .0.sentence())]
+    NotAs(Box<Refusal>),
 }
 
 /// An answer of error.
@@ -110,7 +121,7 @@ impl CallError {
     /// The `errcode` of a refusal.
     pub fn errcode(&self) -> Option<&str> {
         match self {
-            Self::Refused(refusal) => refusal.errcode.as_deref(),
+            Self::Refused(refusal) | Self::NotAs(refusal) => refusal.errcode.as_deref(),
             _ => None,
         }
     }
@@ -118,7 +129,7 @@ impl CallError {
     /// The HTTP status of a refusal by the homeserver itself (one with an `errcode`).
     pub fn status(&self) -> Option<u16> {
         match self {
-            Self::Refused(refusal) if refusal.errcode.is_some() => Some(refusal.status),
+            Self::Refused(refusal) | Self::NotAs(refusal) if refusal.errcode.is_some() => Some(refusal.status),
             _ => None,
         }
     }
@@ -139,7 +150,7 @@ impl CallError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Timeout | Self::Connection(_) | Self::BadAnswer(_) => true,
-            Self::TooLarge | Self::BadRequest(_) => false,
+            Self::TooLarge | Self::BadRequest(_) | Self::NotAs(_) => false,
             Self::Refused(refusal) => {
                 if matches!(refusal.status, 408 | 425 | 429 | 500..) {
                     return true;
@@ -161,7 +172,9 @@ impl CallError {
     /// As the engine wants it.
     pub fn into_failure(self) -> Failure {
         let code = match &self {
-            Self::Refused(refusal) => refusal.errcode.clone().unwrap_or_else(|| format!("http-{}", refusal.status)),
+            Self::Refused(refusal) | Self::NotAs(refusal) => {
+                refusal.errcode.clone().unwrap_or_else(|| format!("http-{}", refusal.status))
+            }
             Self::Timeout => "timeout".to_owned(),
             Self::Connection(_) => "connection".to_owned(),
             Self::TooLarge => "too-large".to_owned(),
@@ -190,6 +203,18 @@ pub struct Client {
     base: String,
     as_token: Secret,
     considering: SupportedVersions,
+    puppets: Option<Arc<Puppets>>,
+}
+
+/// Double puppeting: the token of the second registration, and whom it is for.
+#[derive(Debug)]
+struct Puppets {
+    token: Secret,
+    /// The only homeserver whose users are acted for.
+    server: OwnedServerName,
+    bot: OwnedUserId,
+    /// A refusal was told in the log, and nothing was allowed since.
+    told: AtomicBool,
 }
 
 impl Client {
@@ -211,7 +236,28 @@ impl Client {
         // The paths are chosen here once: what the homeserver can do is tried, not read from its list of versions.
         let considering =
             SupportedVersions { versions: [MatrixVersion::V1_1, MatrixVersion::V1_7].into(), features: [].into() };
-        Ok(Self { http, media, base: base.trim_end_matches('/').to_owned(), as_token, considering })
+        Ok(Self { http, media, base: base.trim_end_matches('/').to_owned(), as_token, considering, puppets: None })
+    }
+
+    /// Whoever is neither `bot` nor a ghost is acted for with this token, the `as_token` of the registration for double
+    /// puppeting. Only users of `server` are.
+    #[must_use]
+    pub fn with_puppets(self, token: Secret, server: OwnedServerName, bot: OwnedUserId) -> Self {
+        let puppets = Puppets { token, server, bot, told: AtomicBool::new(false) };
+        Self { puppets: Some(Arc::new(puppets)), ..self }
+    }
+
+    /// The token to act with as `user`, and the puppets' where it is theirs.
+    fn acting(&self, user: Option<&UserId>) -> Result<(&Secret, Option<&Puppets>), CallError> {
+        match (&self.puppets, user) {
+            (Some(puppets), Some(user)) if *user != puppets.bot && !user.localpart().starts_with(GHOST_PREFIX) => {
+                if user.server_name() != puppets.server {
+                    return Err(CallError::BadRequest("it is in the name of another homeserver's user".to_owned()));
+                }
+                Ok((&puppets.token, Some(puppets)))
+            }
+            _ => Ok((&self.as_token, None)),
+        }
     }
 
     pub(super) fn base(&self) -> &str {
@@ -255,13 +301,44 @@ impl Client {
         for<'a> R::PathBuilder: PathBuilder<Input<'a> = Cow<'a, SupportedVersions>>,
     {
         let identity = user.map(AppserviceUserIdentity::new).unwrap_or_default();
+        let (token, puppets) = self.acting(user)?;
         let request = request.try_into_http_request_with_identity::<Vec<u8>>(
             &self.base,
-            SendAccessToken::Appservice(self.as_token.expose()),
+            SendAccessToken::Appservice(token.expose()),
             identity,
             Cow::Borrowed(considering),
         );
-        self.carry(name, request.map_err(|error| CallError::BadRequest(error.to_string()))?).await
+        self.carry(name, request.map_err(|error| CallError::BadRequest(error.to_string()))?, puppets).await
+    }
+
+    /// Sends a request of the client-server API as `user`, whose body and answer are JSON as it is. `path`: what follows
+    /// `/_matrix/client/v3`, in parts that are escaped here.
+    pub(super) async fn json(
+        &self,
+        name: &'static str,
+        user: &UserId,
+        method: http::Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> Result<Box<RawValue>, CallError> {
+        let (token, puppets) = self.acting(Some(user))?;
+        let wrong = |why: &str| CallError::BadRequest(why.to_owned());
+        let mut url = url::Url::parse(&self.base).map_err(|_| wrong("the homeserver's address is no URL"))?;
+        url.path_segments_mut()
+            .map_err(|()| wrong("the homeserver's address is no URL"))?
+            .pop_if_empty()
+            .extend(["_matrix", "client", "v3"].iter().chain(path));
+        url.query_pairs_mut().extend_pairs(query).append_pair("user_id", user.as_str());
+        let request = http::Request::builder()
+            .method(method)
+            .uri(url.as_str())
+            .header(http::header::AUTHORIZATION, format!("Bearer {}", token.expose()))
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(body.unwrap_or_default().as_bytes().to_vec())
+            .map_err(|_| wrong("its parts make no request"))?;
+        let answer = self.fetch(name, request, puppets).await?;
+        serde_json::from_slice(answer.body()).map_err(|_| CallError::BadAnswer(name))
     }
 
     /// Sends a request to an endpoint that has one path for all versions and needs no token.
@@ -272,14 +349,26 @@ impl Client {
         for<'a> R::PathBuilder: PathBuilder<Input<'a> = ()>,
     {
         let request = request.try_into_http_request::<Vec<u8>>(&self.base, SendAccessToken::None, ());
-        self.carry(name, request.map_err(|error| CallError::BadRequest(error.to_string()))?).await
+        self.carry(name, request.map_err(|error| CallError::BadRequest(error.to_string()))?, None).await
     }
 
     async fn carry<T: IncomingResponse>(
         &self,
         name: &'static str,
         request: http::Request<Vec<u8>>,
+        puppets: Option<&Puppets>,
     ) -> Result<T, CallError> {
+        let answer = self.fetch(name, request, puppets).await?;
+        // The reason could quote the answer, so it is not kept.
+        T::try_from_http_response(answer).map_err(|_| CallError::BadAnswer(name))
+    }
+
+    async fn fetch(
+        &self,
+        name: &'static str,
+        request: http::Request<Vec<u8>>,
+        puppets: Option<&Puppets>,
+    ) -> Result<http::Response<Vec<u8>>, CallError> {
         let request = reqwest::Request::try_from(request)
             .map_err(|_| CallError::BadRequest("the homeserver's address is not an HTTP one".to_owned()))?;
         let mut response = self.http.execute(request).await.map_err(|error| transport(&error))?;
@@ -293,6 +382,16 @@ impl Client {
         }
         if !status.is_success() {
             let refusal = Refusal::read(status.as_u16(), &headers, &body);
+            if let Some(puppets) = puppets
+                && matches!(status.as_u16(), 401 | 403)
+                && refusal
+                    .errcode
+                    .as_deref()
+                    .is_some_and(|code| !matches!(code, "M_LIMIT_EXCEEDED" | "M_RESOURCE_LIMIT_EXCEEDED"))
+            {
+                puppets.refused(name, &refusal);
+                return Err(CallError::NotAs(Box::new(refusal)));
+            }
             if matches!(refusal.errcode.as_deref(), Some("M_UNKNOWN_TOKEN" | "M_MISSING_TOKEN")) {
                 tracing::error!(
                     call = name,
@@ -301,11 +400,29 @@ impl Client {
             }
             return Err(CallError::Refused(Box::new(refusal)));
         }
+        if let Some(puppets) = puppets {
+            puppets.told.store(false, Ordering::Relaxed);
+        }
         let mut answer = http::Response::new(body);
         *answer.status_mut() = status;
         *answer.headers_mut() = headers;
-        // The reason could quote the answer, so it is not kept.
-        T::try_from_http_response(answer).map_err(|_| CallError::BadAnswer(name))
+        Ok(answer)
+    }
+}
+
+impl Puppets {
+    /// Says it once: each message of each person could be refused.
+    fn refused(&self, name: &'static str, refusal: &Refusal) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            let code = refusal.errcode.as_deref().unwrap_or_default();
+            tracing::warn!(
+                call = name,
+                code,
+                sentence = refusal.message,
+                "the homeserver refused something in a person's name; what people write elsewhere comes from a ghost \
+                 meanwhile. `messenger-bridge check` says whether double puppeting works"
+            );
+        }
     }
 }
 

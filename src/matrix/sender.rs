@@ -56,9 +56,10 @@ enum Kind {
     Membership,
     Invite,
     Event,
+    Person,
 }
 
-const KINDS: usize = 7;
+const KINDS: usize = 8;
 
 /// Runs Matrix work.
 #[derive(Debug)]
@@ -167,6 +168,31 @@ impl MatrixSender {
             }
             MatrixCall::GetEvent { room, user, event } => {
                 client.event_content(user, room, event).await.map(Receipt::Content)
+            }
+            MatrixCall::ReadMarkers { room, user, event } => {
+                client.read_markers(user, room, event).await.map(|()| Receipt::Nothing)
+            }
+            MatrixCall::GetAccountData { user, room, kind } => {
+                let content = client.account_data(user, room.as_deref(), kind).await?;
+                Ok(Receipt::Content(content.map_or_else(|| "{}".to_owned(), |content| content.get().to_owned())))
+            }
+            MatrixCall::SetAccountData { user, room, kind, content } => {
+                client.set_account_data(user, room.as_deref(), kind, content).await.map(|()| Receipt::Nothing)
+            }
+            MatrixCall::SetTag { user, room, tag, content } => {
+                client.set_tag(user, room, tag, content.as_deref()).await.map(|()| Receipt::Nothing)
+            }
+            MatrixCall::SetPushRule { user, kind, rule, content } => {
+                client.set_push_rule(user, kind, rule, content.as_deref()).await.map(|()| Receipt::Nothing)
+            }
+            MatrixCall::ListDirect { user, room, ghost, listed } => {
+                client.list_direct(user, room, ghost, *listed).await.map(|()| Receipt::Nothing)
+            }
+            MatrixCall::Silence { user, room, notify } => {
+                client.silence(user, room, *notify).await.map(|()| Receipt::Nothing)
+            }
+            MatrixCall::Ignore { user, ghost, ignored } => {
+                client.ignore(user, ghost, *ignored).await.map(|()| Receipt::Nothing)
             }
         }
     }
@@ -299,6 +325,14 @@ fn kind(call: &MatrixCall) -> Kind {
         | MatrixCall::Redact { .. }
         | MatrixCall::Read { .. }
         | MatrixCall::GetEvent { .. } => Kind::Event,
+        MatrixCall::ReadMarkers { .. }
+        | MatrixCall::GetAccountData { .. }
+        | MatrixCall::SetAccountData { .. }
+        | MatrixCall::SetTag { .. }
+        | MatrixCall::SetPushRule { .. }
+        | MatrixCall::ListDirect { .. }
+        | MatrixCall::Ignore { .. }
+        | MatrixCall::Silence { .. } => Kind::Person,
     }
 }
 

@@ -18,6 +18,7 @@ fn lane_key(lane: &Lane) -> Key {
         Lane::Login(login) => key.byte(b'l').login(login),
         Lane::Management(owner) => key.byte(b'o').text(owner.as_str()),
         Lane::Space(login) => key.byte(b's').login(login),
+        Lane::Person(owner) => key.byte(b'p').text(owner.as_str()),
     }
 }
 

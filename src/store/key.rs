@@ -75,6 +75,16 @@ tables! {
     Successor = b'z', "successor";
     /// Files that links of the bridge's own lead to.
     PublicFile = b'T', "public_file";
+    /// How far people's account data was read.
+    Followed = b'A', "followed";
+    /// Whom accounts block.
+    Blocked = b'I', "blocked";
+    /// Which lists accounts' servers keep.
+    Lists = b'J', "lists";
+    /// Whose ghosts owners ignore.
+    Ignored = b'K', "ignored";
+    /// What people have chosen for chats.
+    Chat = b'L', "chat";
 }
 
 impl Key {

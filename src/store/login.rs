@@ -100,6 +100,10 @@ impl Store {
             Table::Look,
             Table::Space,
             Table::PublicFile,
+            Table::Blocked,
+            Table::Lists,
+            Table::Ignored,
+            Table::Chat,
         ] {
             self.erase_all(&Key::of(table).login(id).done())?;
         }

@@ -7,10 +7,13 @@
 pub mod archive_file;
 pub mod backend;
 pub mod binding;
+pub mod blocked;
+pub mod chat;
 #[cfg(test)]
 mod conformance;
 pub mod contact;
 pub mod debt;
+pub mod followed;
 pub mod held;
 mod integrity;
 pub mod key;
@@ -231,6 +234,11 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         table!(Successor, "successor", successor::Successor),
         table!(Features, "features", crate::domain::feature::Features),
         table!(PublicFile, "public_file", crate::domain::file::PublicFile),
+        table!(Followed, "followed", String),
+        table!(Blocked, "blocked", blocked::Blocked),
+        table!(Lists, "lists", blocked::Lists),
+        table!(Ignored, "ignored", blocked::Blocked),
+        table!(Chat, "chat", chat::Chat),
     ]
 }
 

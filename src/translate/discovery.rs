@@ -27,7 +27,7 @@ const NODE: &str = "https://github.com/messenger-bridge/messenger-bridge";
 const NAME: &str = "messenger-bridge";
 
 /// What we do, sorted as XEP-0115 section 5.1 wants it (by bytes).
-const FEATURES: [&str; 22] = [
+const FEATURES: [&str; 23] = [
     CAPS,
     super::chat_state::NS,
     INFO,
@@ -50,6 +50,7 @@ const FEATURES: [&str; 22] = [
     super::file::SHARING,
     super::file::SIMS,
     super::bits::NS,
+    super::chats::NOTIFY,
 ];
 
 /// The `ver` of XEP-0115 section 5.1: base64 of the SHA-1 of identity and features.

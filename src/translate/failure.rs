@@ -3,7 +3,10 @@
 use ruma::OwnedEventId;
 use serde_json::json;
 
-use super::stanza::{CLIENT, STANZAS, Stanza};
+use super::{
+    blocking,
+    stanza::{CLIENT, STANZAS, Stanza},
+};
 use crate::domain::{effect::MatrixEvent, text::one_line};
 
 /// Most characters of the other side's words that are shown.
@@ -12,7 +15,8 @@ const MAX_WORDS: usize = 200;
 /// A stanza error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StanzaError {
-    /// The defined condition; `undefined-condition` where none is given.
+    /// The defined condition; `undefined-condition` where none is given. `blocked` where the account's own server says that it
+    /// blocks whom the stanza was for (XEP-0191 section 3.3).
     pub condition: String,
     /// The server's own words.
     pub text: Option<String>,
@@ -24,7 +28,12 @@ pub struct StanzaError {
 pub fn from_xmpp(stanza: &mut Stanza) -> StanzaError {
     let error = stanza.take("error", CLIENT);
     let children = || error.iter().flat_map(minidom::Element::children).filter(|child| child.ns() == STANZAS);
-    let condition = children().find(|child| child.name() != "text").map_or("undefined-condition", |child| child.name());
+    let blocked = error.as_ref().is_some_and(|error| error.has_child(blocking::BLOCKED, blocking::ERRORS));
+    let condition = match children().find(|child| child.name() != "text") {
+        Some(_) if blocked => blocking::BLOCKED,
+        Some(condition) => condition.name(),
+        None => "undefined-condition",
+    };
     let text = children().find(|child| child.name() == "text").map(|child| one_line(&child.text(), MAX_WORDS));
     StanzaError {
         condition: condition.to_owned(),
@@ -49,6 +58,9 @@ impl StanzaError {
             _ => "the server refused it",
         };
         match &self.text {
+            _ if self.condition == blocking::BLOCKED => {
+                format!("Your message was not delivered: {}.", blocking::why_not_sent())
+            }
             Some(text) => format!("Your message was not delivered: {meaning} (\u{201c}{text}\u{201d})."),
             None => format!("Your message was not delivered: {meaning}."),
         }
@@ -83,6 +95,14 @@ mod tests {
             error.sentence(),
             "Your message was not delivered: the contact cannot be reached (\u{201c}no\u{201d})."
         );
+        // XEP-0191 section 3.3, "Error: JID is blocked".
+        let xml = "<message xmlns='jabber:client' type='error' from='romeo@montague.net' to='juliet@capulet.com'>\
+                   <body>Can you hear me now?</body><error type='cancel'>\
+                   <not-acceptable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><blocked xmlns='urn:xmpp:blocking:errors'/>\
+                   </error></message>";
+        let blocked = from_xmpp(&mut Stanza::read(&xml.parse().unwrap()));
+        assert_eq!(blocked.condition, "blocked");
+        assert!(blocked.sentence().contains("you have blocked this contact"), "{}", blocked.sentence());
         let none = from_xmpp(&mut Stanza::read(&"<message xmlns='jabber:client' type='error'/>".parse().unwrap()));
         assert_eq!(none.condition, "undefined-condition");
     }

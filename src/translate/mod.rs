@@ -41,19 +41,26 @@
 //! | [`room_look`] | `m.room.name`, `m.room.avatar`, `m.room.topic`, functional members (MSC4171) | the contact's name, photo and address |
 //! | [`space`] | `m.space`, `m.space.child` | an account |
 //! | [`upgrade`] | `m.room.tombstone` | |
+//! | [`blocking`] | `m.ignored_user_list`, commands `block` and `unblock` | XEP-0191 |
+//! | [`favourite`] | the room tag `m.favourite` | XEP-0469 |
+//! | [`notify`] | `m.push_rules` of a room | XEP-0492 |
+//! | [`chats`] | | XEP-0223, where favourites and mutes of a chat are kept |
 //! | [`bridge_info`] | `m.bridge`, `uk.half-shot.bridge` (MSC2346) | |
 
 pub mod attention;
 pub mod bits;
+pub mod blocking;
 pub mod bridge_info;
 pub mod carbon;
 pub mod chat_state;
+pub mod chats;
 pub mod content;
 pub mod discovery;
 pub mod edit;
 pub mod encrypted;
 pub mod failure;
 pub mod fallback;
+pub mod favourite;
 pub mod file;
 pub mod file_name;
 pub mod history;
@@ -62,6 +69,7 @@ pub mod layout;
 pub mod location;
 pub mod markup;
 pub mod message;
+pub mod notify;
 pub mod presence;
 pub mod preview;
 pub mod public_link;

@@ -6,7 +6,7 @@ use ruma::presence::PresenceState;
 use super::stanza::{CLIENT, Stanza, addressed, set, text_element};
 use crate::{
     bridge::OfflineAs,
-    domain::{StreamId, capability::Profile},
+    domain::{BareJid, StreamId, capability::Profile},
     store::presence::{RESOURCES, Resource, Resources},
 };
 
@@ -120,6 +120,12 @@ pub fn to_xmpp(shown: &Shown) -> Element {
         stanza.append_child(super::discovery::caps());
     }
     stanza
+}
+
+/// Asks whether a contact is there (RFC 6121 section 4.3). Servers do that by themselves, except where they have kept a contact
+/// away until now.
+pub fn probe(contact: &BareJid) -> Element {
+    addressed("presence", Some(contact.as_str()), Some("probe"), None)
 }
 
 /// Whom a presence concerns, by its `to`: nobody but the account.

@@ -22,14 +22,23 @@ impl<'a> Chat<'a> {
 
     /// A person whose account is alice's, and Bob with a client of this kind.
     pub(super) fn begin_with(bridge: &'a Bridge, prosody: &Prosody, client: impl FnOnce(&Account) -> Contact) -> Self {
-        let (alice_account, bob_account) = (prosody.account("alice"), prosody.account("bob"));
-        let (alice, bob) = (Contact::connect(&alice_account), client(&bob_account));
+        Self::between(bridge, &prosody.account("alice"), &prosody.account("bob"), client)
+    }
+
+    /// The same with accounts of any server.
+    pub(super) fn between(
+        bridge: &'a Bridge,
+        alice_account: &Account,
+        bob_account: &Account,
+        client: impl FnOnce(&Account) -> Contact,
+    ) -> Self {
+        let (alice, bob) = (Contact::connect(alice_account), client(bob_account));
         alice.befriend(&bob);
         alice.leave();
         let person = bridge.person("romeo");
         Management::sign_in(&person, &alice_account.jid);
         let portal = Portal::appears(&person, &bob.jid);
-        let chat = Self { person, bob, alice: alice_account.jid, portal, _bridge: bridge };
+        let chat = Self { person, bob, alice: alice_account.jid.clone(), portal, _bridge: bridge };
         // Once Bob's presence is known his client is asked what it can do. What then crosses both ways comes after the
         // question, and after the answer.
         chat.bob.show(None, Some("here"));

@@ -120,7 +120,13 @@ impl Bridge {
         let generated = run_program(&folder, &["generate-registration"]);
         assert!(generated.status.success(), "{}", String::from_utf8_lossy(&generated.stderr));
         let registration = folder.join("registration.yaml");
-        let synapse = Synapse::start("synapse", synapse, &[&registration], &settings);
+        let puppets = folder.join("doublepuppet.yaml");
+        let mut registrations = vec![registration.as_path()];
+        // The homeserver knows it where the configuration names it.
+        if sections.get("double_puppet").is_some() {
+            registrations.push(&puppets);
+        }
+        let synapse = Synapse::start("synapse", synapse, &registrations, &settings);
         let bridge = Self { synapse, folder, port, runner, process: Mutex::new(None) };
         bridge.launch();
         bridge

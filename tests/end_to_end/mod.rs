@@ -19,6 +19,7 @@ mod ground;
 mod hostile;
 mod http;
 mod isolation;
+mod lists;
 mod long_conversation;
 mod media;
 mod messenger;

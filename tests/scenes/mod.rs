@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod about;
+mod blocking;
+mod chats;
 mod doors;
 mod failure;
 mod files;
@@ -11,6 +13,7 @@ mod floods;
 mod forged;
 mod formatting;
 mod history;
+mod ignored;
 mod media;
 mod newcomers;
 mod others;

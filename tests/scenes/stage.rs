@@ -61,6 +61,8 @@ pub struct Stage {
     /// What people said and did in rooms.
     pub people: Vec<RoomEvent>,
     pub ephemerals: Vec<Ephemeral>,
+    /// Whose account data is followed, and from where on.
+    pub followed: BTreeMap<OwnedUserId, Option<String>>,
     /// Every transfer, and how the next ones end; well where nothing is put here. `held`: none ends by itself.
     pub transfers: Vec<Transfer>,
     pub transferred: VecDeque<TransferOutcome>,
@@ -144,6 +146,7 @@ impl Stage {
             max_file: 1_000_000,
             public_media: None,
             version: "9.9",
+            double_puppet: false,
         }
     }
 
@@ -158,6 +161,7 @@ impl Stage {
             called: Vec::new(),
             people: Vec::new(),
             ephemerals: Vec::new(),
+            followed: BTreeMap::new(),
             transfers: Vec::new(),
             transferred: VecDeque::new(),
             held: false,
@@ -369,6 +373,8 @@ impl Stage {
             }
             Output::PublicFile { file, .. } => self.linked.push(file),
             Output::Now(ephemeral) => self.ephemerals.push(ephemeral),
+            Output::Follow { owner, since } => drop(self.followed.insert(owner, since)),
+            Output::Unfollow { owner } => drop(self.followed.remove(&owner)),
             Output::Matrix(work) if self.away > 0 => {
                 self.away -= 1;
                 let cause = Cause { code: "connection".to_owned(), sentence: "It broke.".to_owned() };

@@ -158,6 +158,7 @@ fn settings(config: Config, random: &mut Random) -> Settings {
         max_file: 1_000_000,
         public_media: None,
         version: "0",
+        double_puppet: false,
     }
 }
 

@@ -226,6 +226,13 @@ class Slix:
     async def do_raw(self, xml):
         self.xmpp.send_raw(xml)
 
+    async def do_iq(self, type, payload, to=None):
+        """Asks something, the payload as XML text; gives the answer as XML text."""
+        iq = self.xmpp.make_iq(itype=type, ito=to)
+        iq.xml.append(ET.fromstring(payload))
+        answer = await iq.send(timeout=3600)  # the test has the deadline
+        return ET.tostring(answer.xml, encoding="unicode")
+
     async def do_ping(self, to=None):
         """A server answers in order: once this returns, all that was sent before has been handled."""
         await self.xmpp["xep_0199"].send_ping(JID(to or self.xmpp.boundjid.host), timeout=3600)  # the test has the deadline

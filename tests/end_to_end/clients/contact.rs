@@ -111,6 +111,12 @@ impl Contact {
         messages.iter().filter_map(|event| event["body"].as_str().map(str::to_owned)).collect()
     }
 
+    /// Asks something and gives the answer, both as XML text.
+    pub fn ask(&self, kind: &str, payload: &str) -> String {
+        let answer = self.driver.call("iq", json!({"type": kind, "payload": payload}));
+        answer.as_str().expect("an answer").to_owned()
+    }
+
     /// Sends stanzas as they are.
     pub fn raw(&self, xml: &str) {
         self.driver.call("raw", json!({"xml": xml}));
