@@ -5,6 +5,7 @@
 //! profanity show what their users see, and pictures of it are taken.
 
 mod audience;
+mod decisions;
 mod opening;
 mod page;
 mod stage;
@@ -26,10 +27,12 @@ use stage::Stage;
 fn a_long_conversation_uses_every_concept() {
     let prosody = Prosody::start("prosody", Authority::trusted());
     let networks = json!({"xmpp": {"profile": "xmpp", "domains": {Prosody::DOMAIN: starttls(prosody.reach())}}});
-    let files = json!({"fetch": {"allow_private": [prosody.upload()]}});
+    let sections = json!({
+        "fetch": {"allow_private": [prosody.upload()]}, "double_puppet": {"registration": "./doublepuppet.yaml"},
+    });
     // The web client that may look on lists no rooms whose ids are newer than itself.
     let plan = Plan { settings: json!({"default_room_version": "10"}), ..Plan::new("bridge") };
-    let bridge = Bridge::start_as_planned(plan, &networks, &files);
+    let bridge = Bridge::start_as_planned(plan, &networks, &sections);
     let [romeo, juliet, mercutio] = ["romeo", "juliet", "mercutio"].map(|name| prosody.account_named(name));
     let past = opening::before_the_bridge(&romeo, &juliet);
 
@@ -45,6 +48,7 @@ fn a_long_conversation_uses_every_concept() {
     words::are_answered_and_changed(&stage);
     things::cross(&stage);
     turns::are_taken(&stage);
+    decisions::are_made(&stage);
     if let Some(audience) = &audience {
         let terminal = audience.opens_profanity(&juliet);
         terminal::reads_what_it_does_not_know(&stage, &terminal);
