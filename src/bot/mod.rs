@@ -1,6 +1,6 @@
 //! The bot's language: text -> [`Command`], and what it says of itself. It knows nothing of what commands do.
 
-use crate::domain::{credentials::Secret, effect::Notice};
+use crate::domain::{credentials::Secret, effect::Notice, time::Lifetime};
 
 /// What a command begins with outside the management room.
 pub const PREFIX: &str = "!msgr";
@@ -54,6 +54,18 @@ pub enum Command {
     Sync,
     /// Ask the contact of this room for attention.
     Nudge,
+    /// Let the account show one's name and picture in Matrix.
+    PublishProfile {
+        /// Of which login.
+        login: Option<String>,
+        /// From now on, or no longer.
+        on: bool,
+    },
+    /// After which time messages of this room's chat disappear.
+    Disappearing {
+        /// `None`: only asks.
+        wish: Option<Lifetime>,
+    },
     /// Let go of this room; the next message of its contact makes a new one.
     DeletePortal,
     /// The same for every room of the person.
@@ -115,7 +127,7 @@ pub struct Entry {
 }
 
 /// Every command, in the order of `help`.
-pub const COMMANDS: [Entry; 20] = [
+pub const COMMANDS: [Entry; 22] = [
     Entry { name: "help", arguments: "", help: "Show this list." },
     Entry {
         name: "login",
@@ -165,6 +177,16 @@ pub const COMMANDS: [Entry; 20] = [
         arguments: "[login] [JID]",
         help: "Let someone reach you again; in a contact's room (`!msgr unblock`) that contact.",
     },
+    Entry {
+        name: "publish-profile",
+        arguments: "[login] <on | off>",
+        help: "Let your account show your name and picture in Matrix, or no longer.",
+    },
+    Entry {
+        name: "disappearing",
+        arguments: "[time | off]",
+        help: "In a contact's room (`!msgr disappearing 7d`): let messages disappear so long after they were read.",
+    },
 ];
 
 /// What follows the prefix; `None` if the text does not begin with it.
@@ -213,6 +235,18 @@ pub fn parse(text: &str) -> Result<Command, String> {
         }
         "sync" => Command::Sync,
         "nudge" => Command::Nudge,
+        "publish-profile" => {
+            let (login, on) = login_and_who("publish-profile")?;
+            match on.to_lowercase().as_str() {
+                on @ ("on" | "off") => Command::PublishProfile { login, on: on == "on" },
+                _ => return Err(usage("publish-profile")),
+            }
+        }
+        "disappearing" if rest.trim().is_empty() => Command::Disappearing { wish: None },
+        "disappearing" => match read_time(rest) {
+            Some(wish) => Command::Disappearing { wish: Some(wish) },
+            None => return Err(usage("disappearing") + ", with a time such as 30s, 5m, 12h, 7d or 4w."),
+        },
         "delete-portal" => Command::DeletePortal,
         "delete-all-portals" => Command::DeleteAllPortals { confirmed: rest.trim() == CONFIRM },
         "sync-portal" => Command::SyncPortal,
@@ -248,6 +282,24 @@ fn read_login(rest: &str) -> Command {
     };
     let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     Command::Login { network: given(network), account: given(account), proof }
+}
+
+/// Reads a length of time as people type it: `30s`, `5m`, `12h`, `7d`, `4w`, or `off`.
+fn read_time(text: &str) -> Option<Lifetime> {
+    let text = text.trim().to_lowercase();
+    if text == "off" {
+        return Some(Lifetime::Unlimited);
+    }
+    let unit = match text.chars().next_back()? {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        'w' => 7 * 86_400,
+        _ => return None,
+    };
+    let number: u32 = text.get(..text.len() - 1)?.trim().parse().ok()?;
+    number.checked_mul(unit).filter(|timer| *timer > 0).map(Lifetime::Seconds)
 }
 
 /// The first word, and all that follows the one blank behind it.
@@ -366,8 +418,29 @@ mod tests {
     fn every_command_of_the_table_is_known() {
         for entry in &COMMANDS {
             let text = format!("{} a@b", entry.name);
-            assert!(parse(&text).is_ok(), "{text}");
+            let unknown = parse(&text).is_err_and(|error| !error.contains(entry.name));
+            assert!(!unknown, "{text}");
         }
+    }
+
+    #[test]
+    fn times_as_people_type_them() {
+        let all = ["30s", " 5 M", "12h", "7d", "4w", "off", "0s", "99999w", "d", "7", "", "7y", "é"].map(read_time);
+        let some = |seconds| Some(Lifetime::Seconds(seconds));
+        assert_eq!(
+            all[..6],
+            [some(30), some(300), some(43_200), some(604_800), some(2_419_200), Some(Lifetime::Unlimited)]
+        );
+        assert_eq!(all[6..], [None; 7]);
+        assert_eq!(parse("disappearing 7d"), Ok(Command::Disappearing { wish: some(604_800) }));
+        assert_eq!(parse("disappearing"), Ok(Command::Disappearing { wish: None }));
+        assert_eq!(parse("publish-profile on"), Ok(Command::PublishProfile { login: None, on: true }));
+        assert_eq!(
+            parse("publish-profile a@b off"),
+            Ok(Command::PublishProfile { login: Some("a@b".to_owned()), on: false })
+        );
+        assert!(parse("publish-profile").unwrap_err().contains("on | off"));
+        assert!(parse("disappearing soon").unwrap_err().contains("7d"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::{
     store::{
         StoreError,
         contact::{Contact, GhostState, VCardState},
+        profile::Avatar,
     },
 };
 
@@ -49,7 +50,7 @@ impl Bridge {
     /// The name that a contact is shown with.
     pub fn display_name(&self, contact: &ContactKey) -> Result<String, StoreError> {
         let row = self.contact(contact)?;
-        let mut name = one_line(&row.display_name(&contact.contact), MAX_NAME);
+        let mut name = one_line(&row.display_name(&self.store.profile(contact)?, &contact.contact), MAX_NAME);
         if self.is_account(contact)? {
             name.push_str(YOU);
             return Ok(name);
@@ -101,8 +102,15 @@ impl Bridge {
     pub fn photo_uploaded(&mut self, contact: &ContactKey, hash: String, url: String) -> Result<(), StoreError> {
         // Its login may be gone by now: nothing of it may come back.
         let Some(mut row) = self.store.contact(contact)? else { return Ok(()) };
+        let avatar = self.store.profile(contact)?.avatar;
+        match &avatar {
+            // Of two pictures the avatar goes before the vCard's photo.
+            Avatar::Picture(other) if *other != hash => return Ok(()),
+            // The vCard may not have been asked for yet.
+            Avatar::Picture(_) => {}
+            _ => row.vcard = VCardState::Fetched(row.announced_photo.clone()),
+        }
         row.shown_photo = Some(hash);
-        row.vcard = VCardState::Fetched(row.announced_photo.clone());
         self.store.put_contact(contact, &row)?;
         self.picture_room(contact, Some(&url))?;
         self.owe(Lane::Ghost(contact.clone()), Effect::PictureGhost { url })?;

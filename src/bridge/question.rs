@@ -128,9 +128,66 @@ pub enum Question {
         /// The debt that it pays.
         debt: DebtId,
     },
+    /// The bytes of a contact's avatar (XEP-0084).
+    Avatar {
+        /// Whose.
+        contact: BareJid,
+        /// Its SHA-1.
+        hash: String,
+    },
+    /// A contact's vCard4 (XEP-0292).
+    VCard4 {
+        /// Whose.
+        contact: BareJid,
+    },
+    /// A step of publishing the person's own profile.
+    Publish(Publish),
     /// The JID behind an e-mail address (the Messenger service).
     JidLookup {
         /// The e-mail address.
         email: String,
     },
+}
+
+/// A step of publishing the person's own profile to their account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Publish {
+    /// The nickname (XEP-0172); `None` takes it back.
+    Nick(Option<String>),
+    /// The bytes of the picture (XEP-0084).
+    AvatarData {
+        /// The `mxc://` URI that it is of.
+        url: String,
+        /// The picture.
+        own: OwnPicture,
+    },
+    /// What the picture is, once its bytes are there.
+    AvatarMetadata {
+        /// The `mxc://` URI that it is of.
+        url: String,
+        /// The picture.
+        own: OwnPicture,
+    },
+    /// There is no picture any more.
+    NoAvatar,
+    /// The vCard as it is (XEP-0054), to be given this nickname.
+    ReadVCard(Option<String>),
+    /// The vCard as it is to be.
+    WriteVCard {
+        /// The nickname in it.
+        name: Option<String>,
+        /// All of it, as XML.
+        card: String,
+    },
+}
+
+/// A picture of the person's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnPicture {
+    /// What it is, by its content. XEP-0084 wants a PNG; what the homeserver gives is not changed, as today's clients do.
+    pub mime: &'static str,
+    /// Lower-case hex SHA-1.
+    pub hash: String,
+    /// The bytes.
+    pub bytes: Vec<u8>,
 }

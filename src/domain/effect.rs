@@ -298,6 +298,13 @@ pub enum Effect {
         /// When it does.
         notify: Notify,
     },
+    /// A message's time is over (XEP-0466): the bot takes it out of its room. Lane: to Matrix.
+    Vanish {
+        /// Where.
+        room: OwnedRoomId,
+        /// What.
+        event: OwnedEventId,
+    },
 }
 
 impl Effect {

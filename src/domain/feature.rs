@@ -26,6 +26,8 @@ pub enum Feature {
     Xhtml,
     /// XEP-0224.
     Attention,
+    /// XEP-0466.
+    Ephemeral,
 }
 
 impl Features {

@@ -172,6 +172,8 @@ pub enum EphemeralEvent {
         state: PresenceState,
         /// The status text.
         status: Option<String>,
+        /// Milliseconds since they were last active; `None` where that is not told, or they are active now.
+        last_active_ago: Option<u64>,
     },
 }
 
@@ -197,8 +199,10 @@ pub enum Receipt {
     Media(String),
     /// So many are in the room.
     Members(u64),
-    /// The content of an event, JSON.
+    /// The content of an event, or a profile, JSON.
     Content(String),
+    /// A small file.
+    Bytes(Vec<u8>),
 }
 
 /// Every failure is one of the two.

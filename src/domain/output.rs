@@ -204,6 +204,8 @@ pub enum MatrixCall {
         event: OwnedEventId,
         /// Transaction id.
         txn: String,
+        /// What is said beside it.
+        reason: Option<&'static str>,
     },
     /// `POST /rooms/{room}/receipt/m.read/{event}` as the user.
     Read {
@@ -302,6 +304,18 @@ pub enum MatrixCall {
         room: OwnedRoomId,
         /// When it makes itself heard.
         notify: Notify,
+    },
+    /// `GET /profile/{user}`. Gives [`super::input::Receipt::Content`].
+    GetProfile {
+        /// Whose.
+        user: OwnedUserId,
+    },
+    /// A picture in the largest of a few small sizes that has at most so many bytes. Gives [`super::input::Receipt::Bytes`].
+    GetPicture {
+        /// Its `mxc://` URI.
+        url: String,
+        /// Bytes.
+        most: usize,
     },
 }
 

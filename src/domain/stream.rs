@@ -51,6 +51,11 @@ pub enum StreamOrder {
     Ack(u32),
     /// Write what was sent, an `<a/>`, then `</stream:stream>`, and end: the session is over (logout).
     Close,
+    /// Tell the server whether the person looks (XEP-0352). It is no stanza and is not counted.
+    Activity {
+        /// They do.
+        active: bool,
+    },
     /// End the connection but leave the session resumable (shutdown of the process): `<a/>` is written, then the
     /// connection is dropped without closing the stream.
     Suspend,
@@ -82,6 +87,8 @@ pub struct StreamUp {
     pub max_bytes: Option<u32>,
     /// The server offered roster versioning (RFC 6121 section 2.6).
     pub roster_versioning: bool,
+    /// The server offered client state indication (XEP-0352).
+    pub csi: bool,
     /// What to keep in place of the credentials that were used (SCRAM keys for a password); `None`: keep them.
     pub keep: Option<Credentials>,
     /// The SASL mechanism that was used, for the log and `list-logins`.

@@ -58,6 +58,15 @@ pub fn in_words(millis: u64) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
+/// How long the messages of a chat stay once they are read (XEP-0466).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// So many seconds.
+    Seconds(u32),
+    /// They do not disappear.
+    Unlimited,
+}
+
 /// The two clocks of an input: `wall` for what people see, `uptime` for timers, which must not move when the wall
 /// clock is stepped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

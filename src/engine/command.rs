@@ -14,6 +14,7 @@ use crate::{
         effect::{ContactKey, Effect, Lane, Notice},
         feature::Feature,
         stream::StreamOrder,
+        time::Lifetime,
     },
     store::{StoreError, login::Login, portal::Room},
     translate::attention,
@@ -21,6 +22,8 @@ use crate::{
 
 /// How many contacts a search shows.
 const FOUND: usize = 20;
+/// How many people of one address are named.
+const SEVERAL: usize = 5;
 
 impl Engine {
     /// A person says something to the bot. `private`: in their management room.
@@ -84,6 +87,21 @@ impl Engine {
         }
         self.send(&portal.login, attention::to_xmpp(&portal.contact));
         Ok(Some("You sent a nudge."))
+    }
+
+    /// After which time the messages of a room's chat disappear (XEP-0466). Gives what to answer.
+    fn disappearing(
+        &mut self,
+        owner: &OwnedUserId,
+        room: &OwnedRoomId,
+        wish: Option<Lifetime>,
+    ) -> Result<String, StoreError> {
+        match self.bridge.store.room(room)? {
+            Some(Room::Portal(portal)) if self.owner_of(&portal.login)?.as_ref() == Some(owner) => {
+                self.set_disappearing(&portal, wish)
+            }
+            _ => Ok("Use `!msgr disappearing` in the room of a contact.".to_owned()),
+        }
     }
 
     /// Answers in a room, the management room if none is given.
@@ -161,6 +179,10 @@ impl Engine {
             Command::Block { login, who, blocked } => {
                 self.block_named(owner, room, (login.as_deref(), who.as_deref()), blocked)
             }
+            Command::Disappearing { wish } => {
+                self.disappearing(owner, room, wish).map(|answer| Some(Notice::plain(answer)))
+            }
+            Command::PublishProfile { login, on } => self.publish_profile(owner, login.as_deref(), on).map(Some),
             Command::Nudge => Ok(self.nudge(owner, room)?.map(Notice::plain)),
             Command::Sync => {
                 let mut asked = 0;
@@ -264,20 +286,46 @@ impl Engine {
         login: &LoginId,
         email: &str,
         answer: Option<&minidom::Element>,
+        heard: bool,
     ) -> Result<(), StoreError> {
         let Some(row) = self.bridge.store.login(login)? else { return Ok(()) };
         let namespace = self.bridge.profile(&row.network).and_then(|profile| profile.jid_lookup).unwrap_or_default();
-        let found = answer
-            .and_then(|answer| answer.get_child("getjid", namespace))
-            .and_then(|found| found.get_child("jid", namespace))
-            .and_then(|jid| BareJid::parse(jid.text().trim()).ok());
-        match found {
-            Some(contact) => {
+        let found = answer.and_then(|answer| answer.get_child("getjid", namespace));
+        let jids = found.into_iter().flat_map(|found| found.children().filter(|child| child.is("jid", namespace)));
+        let found: std::collections::BTreeSet<BareJid> =
+            jids.take(SEVERAL).filter_map(|jid| BareJid::parse(jid.text().trim()).ok()).collect();
+        let mut found = found.into_iter();
+        let sentence = match (found.next(), found.next()) {
+            (Some(contact), None) => {
                 let asked = self.open_chat_asking(&contact_of(login, &contact))?;
-                self.bridge.say(&row.owner, chat_opened(email, asked))
+                chat_opened(email, asked)
             }
-            None => self.bridge.say(&row.owner, format!("Nobody with the address {email} was found.")),
+            // Whom the person means only they know.
+            (Some(first), Some(second)) => {
+                let all: Vec<String> = [first, second].into_iter().chain(found).map(|jid| jid.to_string()).collect();
+                format!(
+                    "Several people have the address {email}: {}. Please say which one, as in `start-chat {}`.",
+                    all.join(", "),
+                    all[0]
+                )
+            }
+            (None, _) if heard => format!("Nobody with the address {email} was found."),
+            (None, _) => format!("{email} could not be looked up: there was no answer. Please try again later."),
+        };
+        self.bridge.say(&row.owner, sentence)
+    }
+
+    /// The stream is gone on which addresses were being looked up: nobody is left waiting for an answer.
+    pub(super) fn lookups_lost(&mut self, login: &LoginId, emails: &[String]) -> Result<(), StoreError> {
+        let Some(row) = self.bridge.store.login(login)? else { return Ok(()) };
+        for email in emails {
+            let text = format!(
+                "{email} could not be looked up: {} has lost its connection. Please try again when it is back.",
+                row.account
+            );
+            self.bridge.say(&row.owner, text)?;
         }
+        Ok(())
     }
 
     fn search(&self, owner: &OwnedUserId, text: &str) -> Result<Notice, StoreError> {
@@ -382,9 +430,10 @@ impl Engine {
             | Timer::Newcomer(login)
             | Timer::Roster(login)
             | Timer::VCards(login)
+            | Timer::Wishes(login)
             | Timer::List(login)
             | Timer::Question(login, _) => login != ours,
-            Timer::Typing(contact) | Timer::Delivery(contact) => contact.login != *ours,
+            Timer::Typing(contact) | Timer::Delivery(contact) | Timer::Vanish(contact) => contact.login != *ours,
             Timer::Sweep | Timer::Invitation(_) => true,
         });
         self.watched.retain(|contact, _| contact.login != *ours);

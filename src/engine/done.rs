@@ -2,7 +2,7 @@
 
 use ruma::{OwnedEventId, UserId};
 
-use super::{Engine, Timer};
+use super::{Engine, Soft, Timer};
 use crate::{
     domain::{
         DebtId,
@@ -29,11 +29,20 @@ impl Engine {
         let id = match work {
             WorkId::Debt(id) => id,
             WorkId::Soft(number) => {
-                let Some((contact, hash)) = self.soft.remove(&number) else { return Ok(()) };
+                let (contact, hash) = match self.soft.remove(&number) {
+                    None => return Ok(()),
+                    Some(Soft::Photo(contact, hash)) => (contact, hash),
+                    Some(Soft::Profile { owner, again }) => return self.on_own_profile(&owner, again, &outcome),
+                    Some(Soft::Own(login, url)) => return self.on_own_picture(&login, url, outcome),
+                };
                 return if let Outcome::Done(Receipt::Media(url)) = outcome {
                     self.bridge.photo_uploaded(&contact, hash, url)
                 } else {
                     self.bridge.ignore("photo not uploaded");
+                    let for_good = matches!(outcome, Outcome::Failed(Failure::Permanent(_)));
+                    if self.avatar_not_uploaded(&contact, &hash, for_good)? {
+                        return Ok(());
+                    }
                     // Its login may be gone by now: nothing of it may come back.
                     let Some(mut row) = self.bridge.store.contact(&contact)? else { return Ok(()) };
                     // The vCard is fetched again on the next connection, unless the homeserver will never take the photo.
@@ -78,6 +87,9 @@ impl Engine {
 
     /// A debt to the homeserver is paid.
     pub(super) fn paid(&mut self, debt: &Debt, receipt: Receipt) -> Result<(), StoreError> {
+        if let Receipt::Event(event) = &receipt {
+            self.keep_promise(debt, event)?;
+        }
         match (&debt.lane, &debt.effect, receipt) {
             (Lane::Ghost(contact), Effect::RegisterGhost, _) => {
                 self.bridge.ghost_registered(contact)?;

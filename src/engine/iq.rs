@@ -4,7 +4,7 @@
 use minidom::Element;
 
 use super::{
-    Engine, Timer,
+    Engine, Timer, publish,
     session::{Pending, Phase},
 };
 use crate::{
@@ -12,9 +12,9 @@ use crate::{
     domain::{LoginId, effect::ContactKey},
     store::StoreError,
     translate::{
-        bits, blocking, carbon, chats, discovery, history, roster,
+        avatar, bits, blocking, carbon, chats, discovery, history, roster,
         stanza::{Stanza, addressed, element, set},
-        upload, vcard,
+        upload, vcard, vcard4,
     },
 };
 
@@ -66,6 +66,9 @@ impl Engine {
             Question::Recent { contact } => (None, "get", history::query_recent(contact)),
             Question::Barrier | Question::Delivery { .. } => (Some(domain), "get", element("ping", discovery::PING)),
             Question::VCard { contact, .. } => (Some(contact.as_str()), "get", vcard::get()),
+            Question::Avatar { contact, hash } => (Some(contact.as_str()), "get", avatar::ask(hash)),
+            Question::VCard4 { contact } => (Some(contact.as_str()), "get", vcard4::get()),
+            Question::Publish(step) => publish::payload(step),
             Question::Caps { client, caps, .. } => (Some(client.as_str()), "get", discovery::ask(Some(caps))),
             Question::Services => (Some(domain), "get", upload::ask_services()),
             Question::Service { service } => (Some(service.as_str()), "get", discovery::ask(None)),
@@ -258,6 +261,16 @@ impl Engine {
                 self.on_vcard(&contact, hash, answer)?;
                 self.next_vcard(login)?;
             }
+            Question::Avatar { contact, hash } => {
+                let contact = ContactKey { login: login.clone(), contact };
+                self.on_avatar(&contact, &hash, answer, heard.is_some())?;
+                self.next_wish(login)?;
+            }
+            Question::VCard4 { contact } => {
+                self.on_vcard4(&ContactKey { login: login.clone(), contact }, answer, heard.is_some())?;
+                self.next_wish(login)?;
+            }
+            Question::Publish(step) => self.on_published(login, step, answer, heard)?,
             Question::Caps { caps, contact, .. } => self.on_caps(login, &contact, &caps, answer)?,
             Question::Services => self.on_services(login, answer, heard.is_some())?,
             Question::Service { service } => self.on_service(login, service, answer, heard.is_some()),
@@ -276,7 +289,7 @@ impl Engine {
             Question::Block { contact, blocked, debt } => {
                 self.on_block_answer(login, (&contact, blocked), debt, heard)?;
             }
-            Question::JidLookup { email } => self.on_jid_lookup(login, &email, answer)?,
+            Question::JidLookup { email } => self.on_jid_lookup(login, &email, answer, heard.is_some())?,
             Question::Carbons | Question::Barrier => {}
         }
         self.after_answer(login)

@@ -112,6 +112,9 @@ impl Engine {
         if member.membership == "invite" && self.bridge.is_ours(&target) {
             return self.on_ghost_invited(&event.sender, &event.room, &target);
         }
+        if member.membership == "join" && !self.bridge.is_ours(&target) {
+            self.note_own_profile(&target, &event.content)?;
+        }
         match self.bridge.store.room(&event.room)? {
             Some(Room::Portal(portal)) if self.owner_of(&portal.login)?.as_ref() == Some(&target) => {
                 let membership = match member.membership.as_str() {
@@ -333,6 +336,8 @@ impl Engine {
             // The message itself says that the person types no longer.
             live.own_typing.remove(&portal.contact);
         }
+        // Who writes has read what was there.
+        self.read_vanishing(portal, None)?;
         match told {
             Ok(()) => {
                 self.watch_message(portal);
@@ -376,14 +381,15 @@ impl Engine {
                 Some(Room::Portal(portal)) => self.on_typing(&portal, &users),
                 _ => Ok(()),
             },
-            EphemeralEvent::Presence { user, state, status } => {
+            EphemeralEvent::Presence { user, state, status, last_active_ago } => {
                 if self.bridge.is_ours(&user) {
                     return Ok(());
                 }
-                self.on_person_presence(&user, &state, status)
+                self.on_person_presence(&user, &state, status, last_active_ago)
             }
             EphemeralEvent::Read { room, user, event } => match self.bridge.store.room(&room)? {
                 Some(Room::Portal(portal)) if self.owner_of(&portal.login)?.as_ref() == Some(&user) => {
+                    self.read_vanishing(&portal, Some(&event))?;
                     self.on_read(&portal, &event)
                 }
                 _ => Ok(()),

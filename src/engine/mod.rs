@@ -21,6 +21,8 @@ mod matrix;
 mod newcomer;
 mod pay;
 mod people;
+mod profile;
+mod publish;
 pub mod recovery;
 mod review;
 mod rooms;
@@ -30,6 +32,7 @@ mod space;
 mod talk;
 mod upgrade;
 mod upkeep;
+mod vanish;
 mod xmpp;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -42,7 +45,7 @@ use crate::{
     domain::{
         DebtId, Input, LoginId, Now, Output, StreamId,
         effect::{ContactKey, Lane},
-        output::{AskId, MatrixCall, MatrixWork, WorkId},
+        output::{AskId, MatrixCall},
         stream::StreamOrder,
     },
     store::{Store, StoreError},
@@ -74,6 +77,8 @@ enum Timer {
     Newcomer(LoginId),
     /// vCards that were asked for just now may be again.
     VCards(LoginId),
+    /// The same for what contacts publish.
+    Wishes(LoginId),
     /// The roster is looked through again.
     Roster(LoginId),
     /// A ghost that types is shown typing again, or no longer.
@@ -86,6 +91,18 @@ enum Timer {
     Sweep,
     /// What waits to be sent to a contact is looked after.
     Delivery(ContactKey),
+    /// The next message of a chat disappears.
+    Vanish(ContactKey),
+}
+
+/// What a request to the homeserver is for that is not a debt.
+enum Soft {
+    /// A photo of this hash for this contact.
+    Photo(ContactKey, String),
+    /// The profile of a person; `again`: there was news meanwhile.
+    Profile { owner: OwnedUserId, again: bool },
+    /// The person's own picture (`mxc://` URI), for their account.
+    Own(LoginId, String),
 }
 
 /// The state machine.
@@ -97,8 +114,8 @@ pub struct Engine {
     asks: HashMap<AskId, signin::Asked>,
     /// Debts that a shell has in hand as a request to the homeserver.
     requests: HashMap<DebtId, Lane>,
-    /// Work in hand that is not a debt: a photo of this hash for this contact.
-    soft: HashMap<u64, (ContactKey, String)>,
+    /// Work in hand that is not a debt.
+    soft: HashMap<u64, Soft>,
     next_soft: u64,
     transfers: Transfers,
     timers: BTreeSet<(u64, Timer)>,
@@ -213,6 +230,9 @@ impl Engine {
         }
         // Starts are spread, so that a thousand logins do not arrive at one server at once.
         let logins = self.bridge.store.logins()?;
+        for login in &logins {
+            self.watch_vanishing(&login.id)?;
+        }
         for (place, login) in logins.iter().filter(|login| login.suspended.is_none()).enumerate() {
             self.wake_person(&login.owner)?;
             self.connect_in(&login.id, u64::try_from(place).unwrap_or(u64::MAX).saturating_mul(20))?;
@@ -239,11 +259,13 @@ impl Engine {
                 Timer::Import(login) => self.import_next(&login)?,
                 Timer::Newcomer(login) => self.next_newcomer(&login)?,
                 Timer::VCards(login) => self.vcards_rested(&login)?,
+                Timer::Wishes(login) => self.wishes_rested(&login)?,
                 Timer::Roster(login) => self.queue_import(&login)?,
                 Timer::Typing(contact) => self.renew_typing(&contact)?,
                 Timer::List(login) => self.list_next(&login)?,
                 Timer::Invitation(room) => self.ask_for_invitation(&room)?,
                 Timer::Sweep => self.sweep()?,
+                Timer::Vanish(portal) => self.next_to_vanish(&portal)?,
                 Timer::Delivery(portal) if checks < delivery::CHECKS => {
                     checks += 1;
                     self.check_delivery(&portal)?;
@@ -267,13 +289,15 @@ impl Engine {
                     }
                     Want::Ask(login, question) => self.ask(&login, question)?,
                     Want::Now(ephemeral) => self.outputs.push(Output::Now(ephemeral)),
+                    // The same picture may be announced twice, by its vCard and by XEP-0084.
+                    Want::Soft(contact, MatrixWorkFor::Photo { hash, .. })
+                        if self.soft.values().any(
+                            |soft| matches!(soft, Soft::Photo(whose, which) if *whose == contact && *which == hash),
+                        ) => {}
                     Want::Soft(contact, MatrixWorkFor::Photo { hash, mime, bytes }) => {
                         // As the bot: the ghost's account may not exist yet.
                         let user = self.bridge.homeserver.bot.clone();
-                        self.next_soft += 1;
-                        self.soft.insert(self.next_soft, (contact, hash));
-                        let call = MatrixCall::Upload { user, mime, bytes };
-                        self.outputs.push(Output::Matrix(MatrixWork { id: WorkId::Soft(self.next_soft), call }));
+                        self.soft_work(Soft::Photo(contact, hash), MatrixCall::Upload { user, mime, bytes });
                     }
                 }
             }

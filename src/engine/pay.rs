@@ -13,7 +13,7 @@ use crate::{
         output::{CreateRoom, MatrixCall, MatrixWork, RoomKind, WorkId},
     },
     store::{StoreError, portal::Source, session::Unconfirmed},
-    translate::{bridge_info, message, relation, room_look, subscription},
+    translate::{bridge_info, disappearing, message, relation, room_look, subscription},
 };
 
 /// A message that waited longer than this says when it was written (XEP-0203), in milliseconds.
@@ -129,8 +129,22 @@ impl Engine {
                         Some(target) => Due::Call(MatrixCall::Invite { room, user: bot, target }),
                         None => Due::Moot,
                     },
-                    Effect::Redact { room, event } => {
-                        Due::Call(MatrixCall::Redact { room: room.clone(), user: bot, event: event.clone(), txn })
+                    Effect::Redact { room, event } => Due::Call(MatrixCall::Redact {
+                        room: room.clone(),
+                        user: bot,
+                        event: event.clone(),
+                        txn,
+                        reason: None,
+                    }),
+                    Effect::Vanish { room, event } => {
+                        let (room, event) = (room.clone(), event.clone());
+                        Due::Call(MatrixCall::Redact {
+                            room,
+                            user: bot,
+                            event,
+                            txn,
+                            reason: Some(disappearing::REASON),
+                        })
                     }
                     Effect::NameRoom { name } => {
                         let content = json!({ "name": name }).to_string();
@@ -169,9 +183,13 @@ impl Engine {
                     self.notice_call(room, debt, &content)
                 }
                 Effect::Reply { room, notice } => self.notice_call(room.clone(), debt, &notice_content(notice, None)),
-                Effect::Redact { room, event } => {
-                    Due::Call(MatrixCall::Redact { room: room.clone(), user: bot, event: event.clone(), txn })
-                }
+                Effect::Redact { room, event } => Due::Call(MatrixCall::Redact {
+                    room: room.clone(),
+                    user: bot,
+                    event: event.clone(),
+                    txn,
+                    reason: None,
+                }),
                 Effect::JoinInvited { room } => Due::Call(MatrixCall::Join { room: room.clone(), user: bot }),
                 Effect::CountMembers { room } => Due::Call(MatrixCall::CountMembers { room: room.clone(), user: bot }),
                 Effect::LeaveRoom { room, user } => {
@@ -294,13 +312,17 @@ impl Engine {
                     break;
                 }
                 Effect::SendComposed(composed) => self.composed_stanza(login, lane, composed, &id)?,
-                Effect::Subscribe { contact, kind } => Some(subscription::to_xmpp(*kind, contact, &id)),
+                Effect::Subscribe { contact, kind } => {
+                    let nick = self.own_nickname(login)?;
+                    Some(subscription::to_xmpp(*kind, contact, &id, nick.as_deref()))
+                }
                 _ => None,
             };
-            let Some(stanza) = stanza else {
+            let Some(mut stanza) = stanza else {
                 self.settle(&debt)?;
                 continue;
             };
+            self.send_vanishing(lane, &debt.effect, &mut stanza)?;
             let Some(number) = self.send(login, stanza) else { return Ok(()) };
             self.tell_doubt(&debt)?;
             let archive_after = self.bridge.store.login(login)?.and_then(|row| row.archive_after);
@@ -330,7 +352,7 @@ impl Engine {
                 Due::Call(MatrixCall::Send { room, user, kind: event.kind, txn, content, at: *at, look_first })
             }
             Effect::RedactNamed { sender, name } => match (user(sender)?, self.bridge.store.event_of(portal, name)?) {
-                (Some(user), Some(event)) => Due::Call(MatrixCall::Redact { room, user, event, txn }),
+                (Some(user), Some(event)) => Due::Call(MatrixCall::Redact { room, user, event, txn, reason: None }),
                 _ => Due::Moot,
             },
             Effect::ReadUpTo { ghost, name } => {

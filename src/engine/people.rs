@@ -6,9 +6,9 @@ use ruma::{OwnedRoomId, OwnedUserId, UserId, presence::PresenceState};
 
 use super::{Engine, session::Phase, signin::Conversation};
 use crate::{
-    domain::{BareJid, LoginId, Output, effect::ContactKey, output::Ephemeral},
+    domain::{BareJid, LoginId, Output, effect::ContactKey, output::Ephemeral, stream::StreamOrder},
     store::StoreError,
-    translate::{chat_state, presence},
+    translate::{activity, chat_state, idle, presence},
 };
 
 /// What is known of a person beside the store.
@@ -52,6 +52,7 @@ impl Engine {
         self.busy = busy;
         for login in self.bridge.store.logins()? {
             self.show_presence(&login.id)?;
+            self.say_activity(&login.id)?;
             self.show_all_presence(&login.id)?;
         }
         Ok(())
@@ -62,6 +63,7 @@ impl Engine {
         user: &OwnedUserId,
         state: &PresenceState,
         status: Option<String>,
+        last_active_ago: Option<u64>,
     ) -> Result<(), StoreError> {
         let logins: Vec<LoginId> = self
             .bridge
@@ -77,11 +79,15 @@ impl Engine {
         let watching = *state != PresenceState::Offline;
         let mut row = self.bridge.store.management(user)?;
         let told = Some((state.to_string(), status));
-        if row.presence != told {
+        let known = self.bridge.store.idle_person(user)?;
+        let since = idle::from_matrix(state, last_active_ago, known, self.bridge.now.wall);
+        if row.presence != told || known != since {
             row.presence = told;
             self.bridge.store.put_management(user, &row)?;
+            self.bridge.store.put_idle_person(user, since)?;
             for login in &logins {
                 self.show_presence(login)?;
+                self.say_activity(login)?;
             }
         }
         let person = self.person(user);
@@ -102,7 +108,10 @@ impl Engine {
         } else {
             (PresenceState::Online, None)
         };
-        let shown = presence::from_matrix(&state, status.as_deref(), self.bridge.settings.offline_as, &profile);
+        let mut shown = presence::from_matrix(&state, status.as_deref(), self.bridge.settings.offline_as, &profile);
+        if state != PresenceState::Online && profile.extensible {
+            shown.idle = self.bridge.store.idle_person(&row.owner)?;
+        }
         let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
         // Before initial presence nothing is said: it begins the catch-up, and is not to be taken for done.
         if live.phase != Phase::Up || !live.hello && !live.caught_up() || live.shown.as_ref() == Some(&shown) {
@@ -112,10 +121,21 @@ impl Engine {
         let first = live.shown.is_none() && !live.caught_up();
         live.shown = Some(shown.clone());
         if first && !shown.available {
-            let there = presence::Shown { available: true, show: Some("away"), status: None };
+            let there = presence::Shown { available: true, show: Some("away"), status: None, idle: None };
             self.send(login, presence::to_xmpp(&there));
         }
         self.send(login, presence::to_xmpp(&shown));
+        Ok(())
+    }
+
+    /// Tells a login's server whether the person looks, where it wants to know and was told otherwise (XEP-0352).
+    pub(super) fn say_activity(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        let Some(row) = self.bridge.store.login(login)? else { return Ok(()) };
+        let active = activity::from_matrix(&self.presence_of(&row.owner)?.0);
+        let Some(live) = self.lives.get_mut(login).filter(|live| live.caught_up() && live.csi) else { return Ok(()) };
+        let Some(stream) = live.stream.filter(|_| live.active != active) else { return Ok(()) };
+        live.active = active;
+        self.order(stream, StreamOrder::Activity { active });
         Ok(())
     }
 
@@ -175,8 +195,13 @@ impl Engine {
         if !registered || !self.presence || !self.bridge.settings.presence_to_matrix {
             return Ok(());
         }
-        let clients = self.bridge.store.resources(contact)?.map(|row| row.list).unwrap_or_default();
-        let (state, status) = presence::to_matrix(&clients, self.busy);
+        let (state, status) = match self.bridge.store.resources(contact)? {
+            Some(row) => {
+                let idle = self.bridge.store.idle_clients(contact, row.bound)?;
+                idle::to_matrix(&row.list, &idle, self.busy)
+            }
+            None => (PresenceState::Offline, None),
+        };
         if let (Some(ghost), Some(owner)) = (self.bridge.ghost(contact), self.owner_of(&contact.login)?) {
             self.outputs.push(Output::Now(Ephemeral::Presence { ghost, owner, state, status }));
         }

@@ -80,6 +80,9 @@ pub(super) struct Live {
     pub vcards_asked: HashMap<BareJid, u64>,
     /// A timer is set for those that rest.
     pub vcards_rest: bool,
+    /// What contacts have announced and is to be asked for.
+    pub wishes: super::profile::Wishes,
+    pub publishing: super::publish::Publishing,
     pub histories: VecDeque<BareJid>,
     pub import: super::upkeep::Import,
     /// Contacts whose rooms are to be put into the space.
@@ -99,6 +102,9 @@ pub(super) struct Live {
     pub chats_made: bool,
     /// Initial presence was sent on this stream, so what the server kept is on its way.
     pub hello: bool,
+    /// The server wants to know whether the person looks (XEP-0352), and what it was told last.
+    pub csi: bool,
+    pub active: bool,
 }
 
 impl Live {
@@ -216,10 +222,13 @@ impl Engine {
         live.questions.clear();
         live.vcards.clear();
         live.vcards_asked.clear();
+        live.wishes = super::profile::Wishes::default();
         live.histories.clear();
         live.own_typing.clear();
         live.hello = false;
         live.deaf = super::fetch::Deaf::default();
+        // Every stream begins as active, a resumed one too (XEP-0352 section 5.2).
+        (live.csi, live.active) = (up.csi, true);
         live.upload = super::files::Upload::Unasked;
         let resumed = match (up.resumed, &mut live.session) {
             (Some(h), Some(session)) => {
@@ -341,6 +350,9 @@ impl Engine {
         self.show_all_presence(login)?;
         self.queue_import(login)?;
         self.queue_histories(login)?;
+        self.queue_wishes(login)?;
+        self.say_activity(login)?;
+        self.resume_publishing(login)?;
         self.run_newcomers(login);
         self.queue_listing(login)?;
         let ours = login.clone();
@@ -361,13 +373,18 @@ impl Engine {
         live.stream = None;
         self.wake_bits(login);
         let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
-        live.questions.clear();
+        let lookup = |(_, pending): (String, Pending)| match pending.question {
+            Question::JidLookup { email } => Some(email),
+            _ => None,
+        };
+        let emails: Vec<String> = live.questions.drain().filter_map(lookup).collect();
         live.own_typing.clear();
         live.failures = if steady { 1 } else { live.failures.saturating_add(1) };
         live.last_end = Some(end.clone());
         live.down_since.get_or_insert(self.bridge.now.wall);
         let failures = live.failures;
         self.stop_all_typing(login)?;
+        self.lookups_lost(login, &emails)?;
         // What is on its way is taken back when the next stream says what arrived.
         match end {
             StreamEnd::Closed => return Ok(()),

@@ -12,10 +12,10 @@ use crate::{
         effect::{ContactKey, Effect, Lane, Notice, Sender},
         output::Ephemeral,
     },
-    store::{StoreError, contact::VCardState, portal::Membership},
+    store::{StoreError, contact::VCardState, portal::Membership, profile::Avatar},
     translate::{
         chat_state::{self, ChatState},
-        discovery, failure, presence, roster,
+        discovery, failure, idle, presence, roster,
         stanza::Stanza,
         subscription::{self, Said},
         vcard::{self, Announced, Photo},
@@ -298,19 +298,28 @@ impl Engine {
         answer: Option<&Element>,
     ) -> Result<(), StoreError> {
         let mut row = self.bridge.contact(contact)?;
-        let card = answer.map(vcard::from_xmpp);
+        let (names, photo) = match answer.map(vcard::from_xmpp) {
+            Some(card) => (Some((card.nickname, card.full_name)), Some(card.photo)),
+            None => (None, None),
+        };
+        // The avatar goes before the photo.
+        let photo = match self.bridge.store.profile(contact)?.avatar {
+            Avatar::Picture(avatar) => {
+                photo.filter(|photo| matches!(photo, Photo::Picture { hash, .. } if *hash == avatar))
+            }
+            Avatar::Unknown | Avatar::None | Avatar::Unusable(_) => photo,
+        };
         // With a picture that is not shown yet the vCard is done with once that is uploaded, lest a crash lose it.
-        let uploads = matches!(card.as_ref().map(|card| &card.photo), Some(Photo::Picture { hash, .. }) if row.shown_photo.as_ref() != Some(hash));
+        let uploads = matches!(&photo, Some(Photo::Picture { hash, .. }) if row.shown_photo.as_ref() != Some(hash));
         if !uploads {
             row.vcard = VCardState::Fetched(hash);
         }
-        if let Some(card) = &card {
-            row.nickname.clone_from(&card.nickname);
-            row.full_name.clone_from(&card.full_name);
+        if let Some(names) = names {
+            (row.nickname, row.full_name) = names;
         }
         self.bridge.store.put_contact(contact, &row)?;
         self.bridge.name_ghost(contact)?;
-        match card.map(|card| card.photo) {
+        match photo {
             Some(Photo::Picture { mime, hash, bytes }) => self.bridge.picture_ghost(contact, hash, mime, bytes),
             Some(Photo::None) => self.bridge.unpicture_ghost(contact),
             Some(Photo::Unusable) => {
@@ -318,7 +327,8 @@ impl Engine {
                 Ok(())
             }
             None => Ok(()),
-        }
+        }?;
+        self.name_by_vcard4(contact)
     }
 
     /// A contact's presence, or something about a subscription.
@@ -348,15 +358,21 @@ impl Engine {
             return Ok(());
         };
         let announced = vcard::take_announced(&mut stanza);
+        let since = idle::from_xmpp(&mut stanza, self.bridge.now.wall);
         let read = presence::from_xmpp(&mut stanza, from.resource.as_deref().unwrap_or_default());
         let caps = match &read {
             presence::Presence::Available(client) => client.caps.clone(),
             presence::Presence::Unavailable => None,
         };
         let known = self.bridge.store.resources(&contact)?;
-        let before = known.as_ref().map(|row| presence::to_matrix(&row.list, self.busy));
-        let merged = presence::merge(known, bound, from.resource.as_deref().unwrap_or_default(), read);
-        let after = presence::to_matrix(&merged.list, self.busy);
+        let idle = self.bridge.store.idle_clients(&contact, bound)?;
+        let before = known.as_ref().map(|row| idle::to_matrix(&row.list, &idle, self.busy));
+        let resource = from.resource.as_deref().unwrap_or_default();
+        let since = since.filter(|_| read != presence::Presence::Unavailable);
+        self.bridge.store.put_idle_client(&contact, bound, resource, since)?;
+        let merged = presence::merge(known, bound, resource, read);
+        let idle = self.bridge.store.idle_clients(&contact, bound)?;
+        let after = idle::to_matrix(&merged.list, &idle, self.busy);
         let offline = merged.list.is_empty();
         self.bridge.store.put_resources(&contact, &merged)?;
         if before.as_ref() != Some(&after) && !(before.is_none() && offline) {
@@ -384,7 +400,9 @@ impl Engine {
         row.announced_photo = Some(announced.clone());
         self.bridge.store.put_contact(&contact, &row)?;
         if announced.is_empty() {
-            return self.bridge.unpicture_ghost(&contact);
+            // The avatar goes before the photo.
+            let avatar = matches!(self.bridge.store.profile(&contact)?.avatar, Avatar::Picture(_));
+            return if avatar { Ok(()) } else { self.bridge.unpicture_ghost(&contact) };
         }
         if !fetched && let Some(live) = self.lives.get_mut(login) {
             live.vcards.retain(|(waiting, _)| *waiting != from.bare);

@@ -9,19 +9,21 @@ use crate::{
         BareJid, LoginId, StreamId, Timestamp,
         capability::Archive,
         effect::{ContactKey, Sender},
+        time::Lifetime,
     },
     store::{
         StoreError,
         held::{HELD_BYTES, HELD_PER_LOGIN, Held},
         portal::{History, Source},
+        vanishing::Promised,
     },
     translate::{
         blocking, carbon, chat_state,
         content::Content,
-        failure,
+        disappearing, failure,
         history::{self, Archived, MAM},
-        message, receipt, stable_id,
-        stanza::{Stanza, to_xml},
+        message, nickname, pep, receipt, stable_id,
+        stanza::{CLIENT, Stanza, to_xml},
     },
 };
 
@@ -141,6 +143,14 @@ impl Engine {
             };
             return self.arrive(login, &account, &Arrival { copy: true, ..Arrival::live(&copy, now) });
         }
+        if stanza.kind != "error"
+            && let Some(events) = pep::take_events(&mut stanza)
+        {
+            self.on_events(login, stanza.from.as_ref(), &events)?;
+            if !stanza.has("body", CLIENT) {
+                return Ok(());
+            }
+        }
         self.arrive(login, &account, &Arrival::live(element, now))
     }
 
@@ -206,6 +216,13 @@ impl Engine {
             return self.on_own_archived(&contact, &id, debt, source, archive_id.as_deref());
         }
         match Content::take(&mut stanza.clone()) {
+            // It says nothing but after which time the next ones disappear (XEP-0466 section 3.4).
+            None if disappearing::is_there(&stanza) => {
+                return match disappearing::take(&mut stanza) {
+                    Some(lifetime) => self.on_timer(&contact, own, lifetime, at),
+                    None => Ok(()),
+                };
+            }
             None => return Ok(()),
             Some(content) if !content.opens_chat() && self.bridge.store.portal(&contact)?.is_none() => {
                 self.bridge.ignore("change of something unknown");
@@ -359,6 +376,10 @@ impl Engine {
             }
             return self.advance_archive(&contact.login, source, archive_id.as_deref());
         }
+        if let Some(nick) = nickname::take(stanza).filter(|_| !own) {
+            self.note_nickname(contact, nick)?;
+        }
+        let disappears = disappearing::take(stanza);
         if !stanza.leftovers().is_empty() {
             self.bridge.ignore("payload that is not translated");
         }
@@ -377,7 +398,15 @@ impl Engine {
             self.give_receipts(contact, id, wishes)?;
         }
         let binds = [archived, theirs, named].into_iter().flatten().collect();
+        // A number that comes before those of what is owed now.
+        let before = if disappears.is_some() { Some(self.bridge.store.take_debt_id()?) } else { None };
         self.show(contact, own, content, (source != Source::Live).then_some(at), binds)?;
+        if let (Some(lifetime), Some(before)) = (disappears, before) {
+            if let Lifetime::Seconds(timer) = lifetime {
+                self.promise_vanishing(contact, before, Promised { timer, read: own })?;
+            }
+            self.on_timer(contact, own, lifetime, at)?;
+        }
         self.advance_archive(&contact.login, source, archive_id.as_deref())
     }
 

@@ -13,7 +13,7 @@ use ruma::{
         membership::{join_room_by_id, joined_members, joined_rooms, leave_room},
         message::{get_message_events, send_message_event},
         presence::{get_presence, set_presence},
-        profile::{set_avatar_url, set_display_name},
+        profile::{get_profile, set_avatar_url, set_display_name},
         receipt::create_receipt,
         redact::redact_event,
         room::{create_room, get_room_event},
@@ -268,8 +268,10 @@ impl Client {
         room: &RoomId,
         event: &ruma::EventId,
         txn: &str,
+        reason: Option<&str>,
     ) -> Result<OwnedEventId, CallError> {
-        let request = redact_event::v3::Request::new(room.to_owned(), event.to_owned(), txn.into());
+        let mut request = redact_event::v3::Request::new(room.to_owned(), event.to_owned(), txn.into());
+        request.reason = reason.map(str::to_owned);
         Ok(self.call("redact", Some(user), request).await?.event_id)
     }
 
@@ -292,6 +294,13 @@ impl Client {
         let event: Content =
             serde_json::from_str(answer.event.json().get()).map_err(|_| CallError::BadAnswer("get event"))?;
         Ok(event.content.get().to_owned())
+    }
+
+    /// `GET /profile/{user}`: all of it, as JSON.
+    pub async fn profile(&self, user: &UserId) -> Result<String, CallError> {
+        let answer = self.ask_as_ourselves("profile", get_profile::v3::Request::new(user.to_owned())).await?;
+        let fields: serde_json::Map<String, Value> = answer.into_iter().collect();
+        Ok(Value::Object(fields).to_string())
     }
 
     /// `PUT /rooms/{room}/typing/{user}`; `None` ends it.

@@ -352,6 +352,28 @@ impl Client {
         self.carry(name, request.map_err(|error| CallError::BadRequest(error.to_string()))?, None).await
     }
 
+    /// Sends a request to an endpoint that need not know who asks, with our token all the same: homeservers can be told to want one.
+    pub(super) async fn ask_as_ourselves<R>(
+        &self,
+        name: &'static str,
+        request: R,
+    ) -> Result<R::IncomingResponse, CallError>
+    where
+        R: OutgoingRequest,
+        for<'a> R::Authentication: AuthScheme<Input<'a> = SendAccessToken<'a>>,
+        for<'a> R::PathBuilder: PathBuilder<Input<'a> = Cow<'a, SupportedVersions>>,
+    {
+        let wrong = |error: String| CallError::BadRequest(error);
+        let considering = Cow::Borrowed(&self.considering);
+        let request = request.try_into_http_request::<Vec<u8>>(&self.base, SendAccessToken::None, considering);
+        let mut request = request.map_err(|error| wrong(error.to_string()))?;
+        let mut token = http::HeaderValue::from_str(&format!("Bearer {}", self.as_token.expose()))
+            .map_err(|_| wrong("the as_token is none that a header can hold".to_owned()))?;
+        token.set_sensitive(true);
+        request.headers_mut().insert(http::header::AUTHORIZATION, token);
+        self.carry(name, request, None).await
+    }
+
     async fn carry<T: IncomingResponse>(
         &self,
         name: &'static str,

@@ -12,10 +12,11 @@ use ruma::{
         AppserviceUserIdentity, MatrixVersion, OutgoingRequestAppserviceExt, SupportedVersions,
         auth_scheme::SendAccessToken,
         client::{
-            authenticated_media::{get_content, get_media_config},
+            authenticated_media::{get_content, get_content_thumbnail, get_media_config},
             media::create_content,
         },
     },
+    media::Method,
 };
 use serde::Deserialize;
 
@@ -25,6 +26,9 @@ use super::client::{ANSWER_LIMIT, CallError, Client, Refusal, transport};
 const IDLE: Duration = Duration::from_mins(1);
 /// Until the homeserver has fetched media of another one and begins to answer.
 const FIRST: Duration = Duration::from_mins(2);
+
+/// The sizes in which a person's picture is asked for: homeservers make those near these (Matrix CS API, "Thumbnails").
+const PICTURES: [(u32, Method); 2] = [(256, Method::Scale), (96, Method::Crop)];
 
 /// Media on its way from the homeserver.
 #[derive(Debug)]
@@ -56,6 +60,24 @@ impl Client {
             Err(CallError::BadAnswer(_)) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// `GET /_matrix/client/v1/media/thumbnail/{server}/{media}`: the largest of a few small sizes that has at most `most` bytes.
+    pub async fn picture(&self, media: &str, most: usize) -> Result<Vec<u8>, CallError> {
+        let (server, id) = <&MxcUri>::from(media)
+            .parts()
+            .map_err(|_| CallError::BadRequest("it is not the address of media".to_owned()))?;
+        for (width, method) in PICTURES {
+            let (id, server) = (id.to_owned(), server.to_owned());
+            let mut request = get_content_thumbnail::v1::Request::new(id, server, width.into(), width.into());
+            request.method = Some(method);
+            request.animated = Some(false);
+            let answer = self.call_considering("thumbnail", None, request, &versions()).await?;
+            if answer.file.len() <= most {
+                return Ok(answer.file);
+            }
+        }
+        Err(CallError::BadRequest(format!("the picture has more than {most} bytes in every size")))
     }
 
     /// `GET /_matrix/client/v1/media/download/{server}/{media}`, with our token.

@@ -158,14 +158,16 @@ impl MatrixSender {
             MatrixCall::GetState { room, user, kind, key } => {
                 client.state(user, room, kind, key).await.map(|content| Receipt::Content(content.to_string()))
             }
-            MatrixCall::Redact { room, user, event, txn } => {
-                client.redact(user, room, event, txn).await.map(Receipt::Event)
+            MatrixCall::Redact { room, user, event, txn, reason } => {
+                client.redact(user, room, event, txn, *reason).await.map(Receipt::Event)
             }
             MatrixCall::Read { room, user, event } => {
                 client.read(user, room, event).await?;
                 self.presence.note_activity(user);
                 Ok(Receipt::Nothing)
             }
+            MatrixCall::GetProfile { user } => client.profile(user).await.map(Receipt::Content),
+            MatrixCall::GetPicture { url, most } => client.picture(url, *most).await.map(Receipt::Bytes),
             MatrixCall::GetEvent { room, user, event } => {
                 client.event_content(user, room, event).await.map(Receipt::Content)
             }
@@ -314,8 +316,10 @@ impl MatrixSender {
 fn kind(call: &MatrixCall) -> Kind {
     match call {
         MatrixCall::Register { .. } => Kind::Register,
-        MatrixCall::SetDisplayName { .. } | MatrixCall::SetAvatar { .. } => Kind::Profile,
-        MatrixCall::Upload { .. } => Kind::Media,
+        MatrixCall::SetDisplayName { .. } | MatrixCall::SetAvatar { .. } | MatrixCall::GetProfile { .. } => {
+            Kind::Profile
+        }
+        MatrixCall::Upload { .. } | MatrixCall::GetPicture { .. } => Kind::Media,
         MatrixCall::CreateRoom(_) => Kind::Create,
         MatrixCall::Join { .. } | MatrixCall::CountMembers { .. } | MatrixCall::Leave { .. } => Kind::Membership,
         MatrixCall::Invite { .. } => Kind::Invite,

@@ -215,14 +215,19 @@ fn receipts(wire: &WireEphemeral<'_>, into: &mut Vec<EphemeralEvent>, counters: 
 
 fn presence(wire: WireEphemeral<'_>, into: &mut Vec<EphemeralEvent>) -> Option<()> {
     #[derive(Deserialize)]
-    struct Presence {
+    struct Told {
         presence: PresenceState,
         #[serde(default)]
         status_msg: Value,
+        #[serde(default)]
+        last_active_ago: Value,
+        #[serde(default)]
+        currently_active: Value,
     }
-    let presence: Presence = content(&wire)?;
+    let presence: Told = content(&wire)?;
     let status = presence.status_msg.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-    into.push(EphemeralEvent::Presence { user: wire.sender?, state: presence.presence, status });
+    let last_active_ago = presence.last_active_ago.as_u64().filter(|_| presence.currently_active != Value::Bool(true));
+    into.push(EphemeralEvent::Presence { user: wire.sender?, state: presence.presence, status, last_active_ago });
     Some(())
 }
 
@@ -306,13 +311,17 @@ mod tests {
             {"type":"m.receipt","room_id":"!r:h","content":{"$1":{"m.read":{"@a:h":{"ts":1},"bad":{}},"m.read.private":{}},"bad":{}}},
             {"type":"m.presence","sender":"@a:h","content":{"presence":"org.matrix.msc3026.busy","status_msg":7,"last_active_ago":"x"}},
             {"type":"m.presence","content":{"presence":"online"}},
-            {"type":"m.presence","sender":"@b:h","content":{"presence":"online","status_msg":"hello"}},
+            {"type":"m.presence","sender":"@b:h","content":{"presence":"online","status_msg":"hello","last_active_ago":5,"currently_active":true}},
+            {"type":"m.presence","sender":"@c:h","content":{"presence":"unavailable","last_active_ago":300000,"currently_active":false}},
             {"type":"org.example.new","content":{}}]}"#;
         let (transaction, counters) = read(body);
         let [
             EphemeralEvent::Read { event, .. },
-            EphemeralEvent::Presence { state: busy, status: None, .. },
-            EphemeralEvent::Presence { state: PresenceState::Online, status: Some(status), .. },
+            EphemeralEvent::Presence { state: busy, status: None, last_active_ago: None, .. },
+            EphemeralEvent::Presence {
+                state: PresenceState::Online, status: Some(status), last_active_ago: None, ..
+            },
+            EphemeralEvent::Presence { last_active_ago: Some(300_000), .. },
         ] = &transaction.ephemeral[..]
         else {
             panic!("{transaction:?}")

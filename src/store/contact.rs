@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Store, StoreError,
     key::{Key, Table, text_at},
+    profile::Profile,
 };
 use crate::domain::{BareJid, DebtId, LoginId, effect::ContactKey, id::LOGIN_ID_LENGTH};
 
@@ -60,10 +61,14 @@ pub enum GhostState {
 }
 
 impl Contact {
-    /// The display name by the order that people expect: roster name, vCard nickname, vCard full name, localpart.
-    pub fn display_name(&self, contact: &BareJid) -> String {
-        [&self.roster_name, &self.nickname, &self.full_name]
+    /// The display name by the order that people expect: what the person calls them in the roster; what they call themselves now
+    /// (XEP-0172); the vCard's nickname, or that of their request; the vCard's full name; the vCard4's nickname and full name
+    /// (XEP-0292), which is asked for only where there is none of these; the localpart.
+    pub fn display_name(&self, own: &Profile, contact: &BareJid) -> String {
+        let vcard4 = [&own.vcard4_nickname, &own.vcard4_full_name];
+        [&self.roster_name, &own.nick, &self.nickname, &self.full_name]
             .into_iter()
+            .chain(vcard4)
             .flatten()
             .find(|name| !name.trim().is_empty())
             .cloned()
@@ -93,5 +98,33 @@ impl Store {
             .into_iter()
             .filter_map(|(key, row)| Some((BareJid::parse(&text_at(&key, 1 + LOGIN_ID_LENGTH)).ok()?, row)))
             .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_go_before_each_other_in_one_order() {
+        let jid = BareJid::parse("juliet@capulet.lit").unwrap();
+        let name = |text: &str| Some(text.to_owned());
+        let mut row = Contact { roster_name: name("roster"), nickname: name("vcard nick"), ..Contact::default() };
+        row.full_name = name("vcard fn");
+        let mut own = Profile { nick: name("pep nick"), vcard4_nickname: name("v4 nick"), ..Profile::default() };
+        own.vcard4_full_name = name("v4 fn");
+        let mut seen = Vec::new();
+        for without in 0..7 {
+            seen.push(row.display_name(&own, &jid));
+            match without {
+                0 => row.roster_name = name(" "),
+                1 => own.nick = None,
+                2 => row.nickname = None,
+                3 => row.full_name = None,
+                4 => own.vcard4_nickname = None,
+                _ => own.vcard4_full_name = None,
+            }
+        }
+        assert_eq!(seen, ["roster", "pep nick", "vcard nick", "vcard fn", "v4 nick", "v4 fn", "juliet"]);
     }
 }

@@ -85,6 +85,14 @@ tables! {
     Ignored = b'K', "ignored";
     /// What people have chosen for chats.
     Chat = b'L', "chat";
+    /// What of people's Matrix profiles goes to their accounts.
+    Published = b'O', "published";
+    /// What contacts publish of themselves.
+    Profile = b'P', "profile";
+    /// Since when contacts' clients and people have not been active.
+    Idle = b'Q', "idle";
+    /// Messages that are to disappear, and what chats have agreed on.
+    Vanishing = b'S', "vanishing";
 }
 
 impl Key {

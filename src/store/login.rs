@@ -104,11 +104,15 @@ impl Store {
             Table::Lists,
             Table::Ignored,
             Table::Chat,
+            Table::Published,
+            Table::Profile,
+            Table::Vanishing,
         ] {
             self.erase_all(&Key::of(table).login(id).done())?;
         }
         self.erase_reactions(id)?;
         self.erase_features(id)?;
+        self.erase_idle(id)?;
         self.erase_all_recovered(id)?;
         self.erase_bindings(id)
     }

@@ -15,6 +15,7 @@ pub mod contact;
 pub mod debt;
 pub mod followed;
 pub mod held;
+pub mod idle;
 mod integrity;
 pub mod key;
 pub mod login;
@@ -27,7 +28,9 @@ pub mod newcomer;
 pub mod overlay;
 pub mod portal;
 pub mod presence;
+pub mod profile;
 pub mod public_file;
+pub mod published;
 pub mod reaction;
 mod record;
 pub mod recovered;
@@ -40,6 +43,7 @@ pub mod space;
 pub mod successor;
 pub mod transaction;
 pub mod trouble;
+pub mod vanishing;
 pub mod verify;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -239,6 +243,10 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         table!(Lists, "lists", blocked::Lists),
         table!(Ignored, "ignored", blocked::Blocked),
         table!(Chat, "chat", chat::Chat),
+        table!(Published, "published", published::Published),
+        table!(Profile, "profile", profile::Profile),
+        verify::Table { name: "idle", prefix: &[key::Table::Idle as u8], decode: &idle::readable },
+        verify::Table { name: "vanishing", prefix: &[key::Table::Vanishing as u8], decode: &vanishing::readable },
     ]
 }
 

@@ -125,6 +125,7 @@ impl Store {
         }
         self.erase(key(portal));
         self.erase_bindings_of(portal)?;
+        self.erase_vanishing_of(portal)?;
         self.erase_reactions_of(portal)
     }
 

@@ -27,7 +27,7 @@ const NODE: &str = "https://github.com/messenger-bridge/messenger-bridge";
 const NAME: &str = "messenger-bridge";
 
 /// What we do, sorted as XEP-0115 section 5.1 wants it (by bytes).
-const FEATURES: [&str; 23] = [
+const FEATURES: [&str; 26] = [
     CAPS,
     super::chat_state::NS,
     INFO,
@@ -51,6 +51,9 @@ const FEATURES: [&str; 23] = [
     super::file::SIMS,
     super::bits::NS,
     super::chats::NOTIFY,
+    super::avatar::NOTIFY,
+    super::nickname::NOTIFY,
+    super::disappearing::NS,
 ];
 
 /// The `ver` of XEP-0115 section 5.1: base64 of the SHA-1 of identity and features.
@@ -99,7 +102,7 @@ pub fn has_feature(answer: &Element, feature: &str) -> bool {
 
 /// What the answer says that the client can do, as far as rules ask.
 pub fn features(answer: &Element) -> Features {
-    const KNOWN: [(&str, Feature); 8] = [
+    const KNOWN: [(&str, Feature); 9] = [
         (super::edit::NS, Feature::Edits),
         (super::retraction::NS, Feature::Retractions),
         (super::reaction::NS, Feature::Reactions),
@@ -108,6 +111,7 @@ pub fn features(answer: &Element) -> Features {
         (super::receipt::MARKERS, Feature::Markers),
         (super::xhtml::NS, Feature::Xhtml),
         (super::attention::NS, Feature::Attention),
+        (super::disappearing::NS, Feature::Ephemeral),
     ];
     let known = KNOWN.iter().filter(|(name, _)| has_feature(answer, name));
     known.fold(Features::default(), |features, (_, feature)| features.with(*feature))

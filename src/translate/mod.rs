@@ -34,6 +34,13 @@
 //! | [`subscription`] | notices, commands `accept` and `deny` | RFC 6121 section 3, XEP-0172 |
 //! | [`roster`] | ghosts and rooms | RFC 6121 section 2 |
 //! | [`vcard`] | ghost profile | XEP-0054, XEP-0153 |
+//! | [`avatar`] | ghost profile; the person's own profile | XEP-0084 |
+//! | [`nickname`] | ghost profile; the person's own profile | XEP-0172 |
+//! | [`vcard4`] | ghost profile | XEP-0292 |
+//! | [`pep`] | | XEP-0163, XEP-0060 |
+//! | [`idle`] | `m.presence`: `last_active_ago` | XEP-0319 |
+//! | [`disappearing`] | redaction by the bridge, command `disappearing` | XEP-0466 |
+//! | [`activity`] | `m.presence` | XEP-0352 |
 //! | [`history`] | `?ts=` | XEP-0203, XEP-0313, XEP-0136 |
 //! | [`carbon`] | events from the account's own ghost | XEP-0280 |
 //! | [`discovery`] | | XEP-0030, XEP-0092, XEP-0115, XEP-0199, XEP-0202 |
@@ -47,7 +54,9 @@
 //! | [`chats`] | | XEP-0223, where favourites and mutes of a chat are kept |
 //! | [`bridge_info`] | `m.bridge`, `uk.half-shot.bridge` (MSC2346) | |
 
+pub mod activity;
 pub mod attention;
+pub mod avatar;
 pub mod bits;
 pub mod blocking;
 pub mod bridge_info;
@@ -55,6 +64,7 @@ pub mod carbon;
 pub mod chat_state;
 pub mod chats;
 pub mod content;
+pub mod disappearing;
 pub mod discovery;
 pub mod edit;
 pub mod encrypted;
@@ -65,11 +75,14 @@ pub mod file;
 pub mod file_name;
 pub mod history;
 pub mod html;
+pub mod idle;
 pub mod layout;
 pub mod location;
 pub mod markup;
 pub mod message;
+pub mod nickname;
 pub mod notify;
+pub mod pep;
 pub mod presence;
 pub mod preview;
 pub mod public_link;
@@ -90,5 +103,6 @@ pub mod subscription;
 pub mod upgrade;
 pub mod upload;
 pub mod vcard;
+pub mod vcard4;
 pub mod voice;
 pub mod xhtml;

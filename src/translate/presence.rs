@@ -6,7 +6,7 @@ use ruma::presence::PresenceState;
 use super::stanza::{CLIENT, Stanza, addressed, set, text_element};
 use crate::{
     bridge::OfflineAs,
-    domain::{BareJid, StreamId, capability::Profile},
+    domain::{BareJid, StreamId, Timestamp, capability::Profile},
     store::presence::{RESOURCES, Resource, Resources},
 };
 
@@ -62,14 +62,7 @@ pub fn merge(known: Option<Resources>, bound: StreamId, resource: &str, presence
 /// What a contact with these clients is in Matrix: of the clients with the highest priority the most available counts, of several
 /// such the newest (RFC 6121 section 8.5.2.1.1 sends messages there; docs/protocol.md).
 pub fn to_matrix(clients: &[Resource], busy: bool) -> (PresenceState, Option<String>) {
-    let rank = |show: Option<&str>| match show {
-        Some("chat") => 4,
-        None => 3,
-        Some("dnd") => 2,
-        Some("away") => 1,
-        _ => 0,
-    };
-    let Some(best) = clients.iter().max_by_key(|client| (client.priority, rank(client.show.as_deref()))) else {
+    let Some(best) = best(clients) else {
         return (PresenceState::Offline, None);
     };
     let state = match best.show.as_deref() {
@@ -78,6 +71,18 @@ pub fn to_matrix(clients: &[Resource], busy: bool) -> (PresenceState, Option<Str
         Some(_) => PresenceState::Unavailable,
     };
     (state, best.status.clone())
+}
+
+/// The client that counts.
+pub fn best(clients: &[Resource]) -> Option<&Resource> {
+    let rank = |show: Option<&str>| match show {
+        Some("chat") => 4,
+        None => 3,
+        Some("dnd") => 2,
+        Some("away") => 1,
+        _ => 0,
+    };
+    clients.iter().max_by_key(|client| (client.priority, rank(client.show.as_deref())))
 }
 
 /// What the person's contacts are to see.
@@ -89,16 +94,18 @@ pub struct Shown {
     pub show: Option<&'static str>,
     /// `<status/>`.
     pub status: Option<String>,
+    /// Since when the person has not been active (XEP-0319).
+    pub idle: Option<Timestamp>,
 }
 
 /// What a person's Matrix presence is to their contacts.
 pub fn from_matrix(state: &PresenceState, status: Option<&str>, offline_as: OfflineAs, profile: &Profile) -> Shown {
     let status = status.filter(|status| !status.is_empty()).map(|status| status.chars().take(MAX_STATUS).collect());
-    let shown = |show| Shown { available: true, show, status: status.clone() };
+    let shown = |show| Shown { available: true, show, status: status.clone(), idle: None };
     match state {
         PresenceState::Online => shown(None),
         PresenceState::Offline => match offline_as {
-            OfflineAs::Unavailable => Shown { available: false, show: None, status },
+            OfflineAs::Unavailable => Shown { available: false, show: None, status, idle: None },
             OfflineAs::ExtendedAway if !profile.plain_show => shown(Some("xa")),
             OfflineAs::ExtendedAway | OfflineAs::Away => shown(Some("away")),
         },
@@ -115,6 +122,9 @@ pub fn to_xmpp(shown: &Shown) -> Element {
     }
     if let Some(status) = &shown.status {
         stanza.append_child(text_element("status", CLIENT, status));
+    }
+    if let Some(since) = shown.idle.filter(|_| shown.available) {
+        stanza.append_child(super::idle::to_xmpp(since));
     }
     if shown.available {
         stanza.append_child(super::discovery::caps());

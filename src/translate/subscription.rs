@@ -2,7 +2,7 @@
 
 use minidom::Element;
 
-use super::stanza::{Stanza, addressed};
+use super::stanza::{Stanza, addressed, text_element};
 use crate::domain::{
     BareJid,
     effect::Subscription,
@@ -50,14 +50,19 @@ pub fn from_xmpp(stanza: &mut Stanza) -> Option<Said> {
     })
 }
 
-/// The presence stanza of a decision.
-pub fn to_xmpp(kind: Subscription, contact: &BareJid, id: &str) -> Element {
-    let kind = match kind {
+/// The presence stanza of a decision. A request says how the person calls themselves, where they want that to be told (XEP-0172
+/// section 4.1).
+pub fn to_xmpp(kind: Subscription, contact: &BareJid, id: &str, nick: Option<&str>) -> Element {
+    let word = match kind {
         Subscription::Subscribe => "subscribe",
         Subscription::Subscribed => "subscribed",
         Subscription::Unsubscribed => "unsubscribed",
     };
-    addressed("presence", Some(contact.as_str()), Some(kind), Some(id))
+    let mut stanza = addressed("presence", Some(contact.as_str()), Some(word), Some(id));
+    if let Some(nick) = nick.filter(|_| kind == Subscription::Subscribe) {
+        stanza.append_child(text_element("nick", NICK, nick));
+    }
+    stanza
 }
 
 /// The notice of a request.
@@ -103,7 +108,12 @@ mod tests {
 
     #[test]
     fn a_decision_is_a_presence() {
-        let stanza = to_xmpp(Subscription::Subscribed, &BareJid::parse("a@b").unwrap(), "i");
+        let contact = BareJid::parse("a@b").unwrap();
+        let stanza = to_xmpp(Subscription::Subscribed, &contact, "i", Some("Ishmael"));
+        assert!(stanza.children().next().is_none(), "only a request says a name");
+        let mut request = Stanza::read(&to_xmpp(Subscription::Subscribe, &contact, "i", Some("Ishmael")));
+        let said = Said::Asks { nick: Some("Ishmael".to_owned()), text: None };
+        assert_eq!(from_xmpp(&mut request), Some(said));
         assert_eq!(
             (stanza.attr("type"), stanza.attr("to"), stanza.name()),
             (Some("subscribed"), Some("a@b"), "presence")

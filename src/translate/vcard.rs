@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use minidom::Element;
 use sha1::{Digest, Sha1};
 
-use super::stanza::{Stanza, element};
+use super::stanza::{CLIENT, STANZAS, Stanza, element, text_element, to_xml};
 
 /// XEP-0054.
 pub const NS: &str = xmpp_parsers::ns::VCARD;
@@ -79,6 +79,11 @@ fn photo(card: &Element) -> Photo {
     else {
         return Photo::None;
     };
+    picture(&encoded)
+}
+
+/// A picture in base64, if it is one of a kind and size that is taken.
+pub fn picture(encoded: &str) -> Photo {
     let encoded: String = encoded.split_whitespace().collect();
     if encoded.is_empty() {
         return Photo::None;
@@ -110,6 +115,30 @@ fn kind(bytes: &[u8]) -> Option<&'static str> {
 /// Asks for a vCard.
 pub fn get() -> Element {
     element("vCard", NS)
+}
+
+/// Does an answer say that there is no vCard at all? Any other error may hide one.
+pub fn is_none(answer: &Element) -> bool {
+    answer.get_child("error", CLIENT).is_some_and(|error| error.has_child("item-not-found", STANZAS))
+}
+
+/// One's own vCard with another nickname and all else as it was, as XML; `None` where nothing is to be changed. `ours` is the
+/// nickname that was put there before: one that the person has given themselves elsewhere meanwhile is not taken away.
+pub fn with_nickname(answer: Option<&Element>, wanted: Option<&str>, ours: Option<&str>) -> Option<String> {
+    let mut card = answer.and_then(|answer| answer.get_child("vCard", NS)).cloned().unwrap_or_else(get);
+    let known = card.get_child("NICKNAME", NS).map(Element::text);
+    if known.as_deref() == wanted || wanted.is_none() && known.as_deref() != ours {
+        return None;
+    }
+    let others: Vec<Element> = card.children().filter(|child| !child.is("NICKNAME", NS)).cloned().collect();
+    card.take_nodes();
+    for child in others {
+        card.append_child(child);
+    }
+    if let Some(name) = wanted {
+        card.append_child(text_element("NICKNAME", NS, name));
+    }
+    to_xml(&card)
 }
 
 #[cfg(test)]
@@ -151,6 +180,34 @@ mod tests {
         assert_eq!(card("<PHOTO><EXTVAL>http://10.0.0.1/</EXTVAL></PHOTO>").photo, Photo::None);
         assert_eq!(card("<PHOTO><BINVAL>***</BINVAL></PHOTO>").photo, Photo::Unusable);
         assert_eq!(from_xmpp(&"<iq xmlns='jabber:client' type='error'/>".parse().unwrap()), VCard::default());
+    }
+
+    /// XEP-0054 section 3.2: what is written is the whole.
+    #[test]
+    fn a_nickname_is_put_into_a_vcard_and_all_else_stays() {
+        let answer = |inner: &str| -> Element {
+            format!("<iq xmlns='jabber:client' type='result'><vCard xmlns='vcard-temp'>{inner}</vCard></iq>")
+                .parse()
+                .unwrap()
+        };
+        let card = |xml: &str| xml.parse::<Element>().unwrap();
+        let full = "<FN>Peter</FN><N><GIVEN>P</GIVEN></N><NICKNAME>stpeter</NICKNAME><PHOTO><BINVAL>AA</BINVAL></PHOTO><TEL><NUMBER>1</NUMBER></TEL><TEL><NUMBER>2</NUMBER></TEL>";
+        let new = with_nickname(Some(&answer(full)), Some("Romeo"), None).unwrap();
+        let kept = card(&new);
+        let names: Vec<&str> = kept.children().map(Element::name).collect();
+        assert_eq!(names, ["FN", "N", "PHOTO", "TEL", "TEL", "NICKNAME"]);
+        assert_eq!(kept.get_child("NICKNAME", NS).unwrap().text(), "Romeo");
+        let phones: Vec<String> =
+            kept.children().filter_map(|child| Some(child.get_child("NUMBER", NS)?.text())).collect();
+        assert_eq!(phones, ["1", "2"]);
+        assert_eq!(with_nickname(Some(&answer(full)), Some("stpeter"), None), None);
+        assert_eq!(with_nickname(Some(&answer(full)), None, Some("Romeo")), None, "it is theirs");
+        assert!(!with_nickname(Some(&answer(full)), None, Some("stpeter")).unwrap().contains("NICKNAME"));
+        assert!(with_nickname(None, Some("Romeo"), None).unwrap().contains("Romeo"));
+        let error = |condition: &str| -> Element {
+            format!("<iq xmlns='jabber:client' type='error'><error type='cancel'><{condition} xmlns='{STANZAS}'/></error></iq>").parse().unwrap()
+        };
+        assert!(is_none(&error("item-not-found")) && !is_none(&error("internal-server-error")));
     }
 
     /// XEP-0153 section 4.3.

@@ -23,6 +23,8 @@ use crate::domain::{
 
 /// The namespace of XEP-0198.
 pub const NS_SM: &str = "urn:xmpp:sm:3";
+/// XEP-0352.
+pub const NS_CSI: &str = xmpp_parsers::ns::CSI;
 const NS_TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
 const NS_BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
 const NS_SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
@@ -207,6 +209,7 @@ impl SignIn<'_> {
             management: None,
             max_bytes: max_bytes(&features).or(before),
             roster_versioning: features.has_child("ver", NS_ROSTER_VERSIONS),
+            csi: features.has_child("csi", NS_CSI),
             keep,
             mechanism: mechanism.to_owned(),
         };
@@ -472,6 +475,7 @@ mod tests {
             management: None,
             max_bytes: None,
             roster_versioning: false,
+            csi: false,
             keep: None,
             mechanism: String::new(),
         };

@@ -22,7 +22,7 @@ use tokio_xmpp::xmlstream::ReadError;
 use super::{
     Timeouts,
     element::{NS_CLIENT, NS_STREAM, Outgoing, element},
-    sign_in::{NS_SM, handled, is_stanza},
+    sign_in::{NS_CSI, NS_SM, handled, is_stanza},
     transport::{Parting, Transport},
     wire::{Stop, Stream, io_words, read_words, stream_error},
 };
@@ -373,6 +373,9 @@ impl State {
                     self.acks.asked = self.acks.told != self.acks.inbound && self.acks.asked;
                 }
             }
+            StreamOrder::Activity { active } => {
+                self.push(element(if active { "active" } else { "inactive" }, NS_CSI, &[]));
+            }
             StreamOrder::Close => {
                 if self.acks.managed {
                     self.tell();
@@ -485,6 +488,7 @@ mod tests {
             management: None,
             max_bytes: None,
             roster_versioning: false,
+            csi: false,
             keep: None,
             mechanism: String::new(),
         };

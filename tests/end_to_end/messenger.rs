@@ -67,8 +67,8 @@ impl Messenger {
     }
 
     /// What a browser does: opens the bot's link, signs in there, and ends on a page whose address it gives.
-    fn browse(&self, link: &str) -> String {
-        let body = format!("email={}&password={}", self.me.email.replace('@', "%40"), self.me.password);
+    fn browse(&self, link: &str, account: &Account) -> String {
+        let body = format!("email={}&password={}", account.email.replace('@', "%40"), account.password);
         self.runtime.block_on(async {
             let _ = rustls::crypto::ring::default_provider().install_default();
             let browser =
@@ -81,10 +81,14 @@ impl Messenger {
     }
 
     pub fn sign_in(&self, management: &Management<'_>) {
+        self.sign_in_as(management, &self.me);
+    }
+
+    fn sign_in_as(&self, management: &Management<'_>, account: &Account) {
         let answer = management.ask("login messenger", |answer| answer.contains("http"));
         let link = answer.split_whitespace().find(|word| word.starts_with("http")).expect("a link").to_owned();
-        management.say_secret(&self.browse(&link));
-        management.ask("list-logins", |answer| answer.contains(&self.me.jid));
+        management.say_secret(&self.browse(&link, account));
+        management.ask("list-logins", |answer| answer.contains(&account.jid));
     }
 
     pub fn wait<T>(&self, inbox: &mut Inbox, what: &str, wanted: impl FnMut(&Event) -> Option<T>) -> T {
@@ -311,6 +315,32 @@ fn people(messenger: &Messenger, person: &Person, management: &Management<'_>) {
     management.ask("start-chat nobody@hotmail.com", |answer| answer.contains("Nobody with the address"));
 }
 
+/// Whose address book an address is looked up in is said where there is more than one account; who is nobody opens nothing.
+#[test]
+fn an_address_is_looked_up_for_the_account_that_is_named() {
+    let messenger = Messenger::start(|_| {});
+    let _context = messenger.runtime.enter();
+    let other = messenger.service.add_account("montague@hotmail.com", "Montague", "elder").expect("another account");
+    let friend = messenger.service.add_account("friend@hotmail.com", "Old friend", "pw").expect("an account");
+    messenger.service.online(&friend.jid, "").expect("on line");
+    let bridge = Bridge::start_on("bridge", &messenger.networks(None));
+    let person = bridge.person("romeo");
+    let management = Management::open(&person);
+    messenger.sign_in(&management);
+    messenger.sign_in_as(&management, &other);
+    management.ask("start-chat friend@hotmail.com", |answer| answer.contains("several accounts"));
+    management.ask(&format!("start-chat {} friend@hotmail.com", other.jid), |answer| {
+        answer.contains("friend@hotmail.com is open")
+    });
+    let portal = portal(&person, &friend);
+    let mut inbox = messenger.service.messages_from_now(&friend.jid).expect("the friend's messages");
+    person.say(&portal.room, "found you");
+    messenger.hears(&mut inbox, "found you");
+    management.ask(&format!("start-chat {} nobody@hotmail.com", other.jid), |answer| {
+        answer.contains("Nobody with the address nobody@hotmail.com")
+    });
+}
+
 /// What was said before is in the room once, at its own time, oldest first, before anything live; asked again after a
 /// restart, nothing comes twice.
 #[test]
@@ -436,7 +466,7 @@ fn a_certificate_of_another_name_is_refused_unless_the_operator_names_it() {
     let answer = management.ask("login messenger", |answer| answer.contains("http"));
     let link = answer.split_whitespace().find(|word| word.starts_with("http")).expect("a link").to_owned();
     let mark = person.mark();
-    management.say_secret(&messenger.browse(&link));
+    management.say_secret(&messenger.browse(&link, &messenger.me));
     person.expect_since(mark, "the certificate's trouble", |event| {
         event["body"].as_str().is_some_and(|body| body.contains("certificate"))
     });

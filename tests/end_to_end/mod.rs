@@ -24,6 +24,7 @@ mod long_conversation;
 mod media;
 mod messenger;
 mod process;
+mod profiles;
 mod program;
 mod recovery;
 mod refusals;

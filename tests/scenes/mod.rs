@@ -6,6 +6,7 @@
 mod about;
 mod blocking;
 mod chats;
+mod disappearing;
 mod doors;
 mod failure;
 mod files;
@@ -18,6 +19,7 @@ mod media;
 mod newcomers;
 mod others;
 mod people;
+mod profiles;
 mod recovery;
 mod review;
 mod rooms;

@@ -115,6 +115,7 @@ fn what_guests_of_a_chat_say_type_and_do_is_not_the_owners() {
             user: UserId::parse(PARIS).unwrap(),
             state: ruma::presence::PresenceState::Offline,
             status: Some("as romeo".to_owned()),
+            last_active_ago: None,
         }],
     );
     assert_eq!(stage.sent.len(), sent, "{:?}", stage.sent.last());

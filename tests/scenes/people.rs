@@ -286,3 +286,29 @@ fn chats_are_opened_by_command_by_address_and_by_inviting_a_ghost() {
     );
     assert_eq!(rooms(&stage), 3, "another person's ghosts are not theirs to call");
 }
+
+#[test]
+fn an_address_that_is_nobodys_or_several_peoples_opens_nothing_and_says_so() {
+    const LOOKUP: &str = "http://messenger.live.com/xmpp/jidlookup";
+    let mut stage = Stage::messenger("");
+    stage.command("start-chat nobody@hotmail.com");
+    assert!(stage.last_word().contains("Nobody with the address nobody@hotmail.com"), "{}", stage.last_word());
+    let two = format!(
+        "<getjid xmlns='{LOOKUP}'><jid>aa@messenger.live.com</jid><jid>bb@messenger.live.com</jid><jid>bb@messenger.live.com</jid><jid/></getjid>"
+    );
+    stage.answers.insert(LOOKUP, two);
+    stage.command("start-chat twins@hotmail.com");
+    let said = stage.last_word();
+    assert!(said.contains("aa@messenger.live.com, bb@messenger.live.com.") && said.contains("which one"), "{said}");
+    assert_eq!(rooms(&stage), 0);
+    stage.command("start-chat bb@messenger.live.com");
+    assert_eq!(rooms(&stage), 1);
+    // Nobody is left without an answer.
+    stage.silent.push(LOOKUP);
+    stage.command("start-chat slow@hotmail.com");
+    stage.pass(61_000);
+    assert!(stage.last_word().contains("there was no answer"), "{}", stage.last_word());
+    stage.command("start-chat cut@hotmail.com");
+    stage.hush();
+    assert!(stage.last_word().contains("cut@hotmail.com could not be looked up"), "{}", stage.last_word());
+}

@@ -82,6 +82,9 @@ pub struct Stage {
     pub refuses: Option<fn(&MatrixCall) -> bool>,
     /// What the homeserver does without its answer coming back.
     pub unanswered: Option<fn(&MatrixCall) -> bool>,
+    /// The person's profile, JSON, and their picture.
+    pub profile: String,
+    pub picture: Vec<u8>,
     /// How many are in a room.
     pub members: u64,
     /// What stands in rooms, by event id.
@@ -90,6 +93,8 @@ pub struct Stage {
     pub read: Vec<OwnedRoomId>,
     pub pages: VecDeque<Result<RoomPage, Failure>>,
     pub acknowledged: Option<u32>,
+    /// What the server was told of whether the person looks, on all streams.
+    pub activity: Vec<bool>,
     /// The answers of the XMPP server, by a word of the question: the children of the `result`.
     pub answers: HashMap<&'static str, String>,
     /// Questions of these namespaces stay without an answer.
@@ -174,11 +179,14 @@ impl Stage {
             creates: HashMap::new(),
             refuses: None,
             unanswered: None,
+            profile: "{}".to_owned(),
+            picture: Vec::new(),
             members: 2,
             contents: HashMap::new(),
             read: Vec::new(),
             pages: VecDeque::new(),
             acknowledged: None,
+            activity: Vec::new(),
             answers: HashMap::new(),
             silent: Vec::new(),
             archive: Vec::new(),
@@ -400,6 +408,8 @@ impl Stage {
                     MatrixCall::GetEvent { event, .. } => {
                         Receipt::Content(self.contents.get(event.as_str()).cloned().unwrap_or_else(|| "{}".to_owned()))
                     }
+                    MatrixCall::GetProfile { .. } => Receipt::Content(self.profile.clone()),
+                    MatrixCall::GetPicture { .. } => Receipt::Bytes(self.picture.clone()),
                     _ => Receipt::Nothing,
                 };
                 let refused = self.refuses.is_some_and(|refuses| refuses(&work.call));
@@ -463,6 +473,7 @@ impl Stage {
                     }
                 }
                 StreamOrder::Ack(h) => self.acknowledged = Some(h),
+                StreamOrder::Activity { active } => self.activity.push(active),
                 StreamOrder::Close | StreamOrder::Suspend => {
                     self.stream = None;
                     inputs.push_back(Input::Stream { stream, report: StreamReport::Down(StreamEnd::Closed) });
@@ -484,6 +495,7 @@ impl Stage {
             management: self.managed.then(|| Management { id: Some("sm".to_owned()), location: None }),
             max_bytes: None,
             roster_versioning: false,
+            csi: true,
             keep: self.keep.clone(),
             mechanism: "SCRAM-SHA-1".to_owned(),
         }
@@ -681,8 +693,14 @@ impl Stage {
     }
 
     pub fn is(&mut self, state: PresenceState, status: Option<&str>) {
+        self.was_active(state, status, None);
+    }
+
+    /// The same with when they were last active, in milliseconds before now.
+    pub fn was_active(&mut self, state: PresenceState, status: Option<&str>, last_active_ago: Option<u64>) {
         let user = UserId::parse(OWNER).unwrap();
-        self.transaction(Vec::new(), vec![EphemeralEvent::Presence { user, state, status: status.map(str::to_owned) }]);
+        let status = status.map(str::to_owned);
+        self.transaction(Vec::new(), vec![EphemeralEvent::Presence { user, state, status, last_active_ago }]);
     }
 
     // ---- what was seen

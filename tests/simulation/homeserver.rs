@@ -287,6 +287,7 @@ impl Homeserver {
                     None => refused("M_NOT_FOUND"),
                 }
             }
+            MatrixCall::GetProfile { .. } | MatrixCall::GetPicture { .. } => refused("M_NOT_FOUND"),
             MatrixCall::SetState { room, user, kind, key, content } => {
                 if let Some(found) = self.room_mut(room) {
                     found.state.retain(|(k, s, _)| (k, s) != (kind, key));

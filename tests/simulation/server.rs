@@ -183,6 +183,7 @@ impl Server {
             management: self.config.sm.then(|| Management { id: Some(session.id.clone()), location: None }),
             max_bytes: None,
             roster_versioning: false,
+            csi: true,
             keep: None,
             mechanism: "PLAIN".to_owned(),
         }

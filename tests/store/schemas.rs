@@ -20,7 +20,7 @@ use super::everything::{check, fill, open};
 const EXPORTS: [&str; SCHEMA as usize] = [include_str!("schema-1.jsonl")];
 
 /// Tables that came after the newest of these exports was written.
-const NEWER: [&str; 14] = [
+const NEWER: [&str; 18] = [
     "newcomer",
     "reaction",
     "request",
@@ -29,12 +29,16 @@ const NEWER: [&str; 14] = [
     "space",
     "successor",
     "features",
+    "public_file",
     "followed",
     "blocked",
     "lists",
     "ignored",
     "chat",
-    "public_file",
+    "published",
+    "profile",
+    "idle",
+    "vanishing",
 ];
 
 #[test]

@@ -23,7 +23,7 @@ CLIENT = "{jabber:client}"
 STATES = "{http://jabber.org/protocol/chatstates}"
 PLUGINS = ["xep_0030", "xep_0054", "xep_0059", "xep_0066", "xep_0085", "xep_0092", "xep_0115", "xep_0172", "xep_0184", "xep_0198",
            "xep_0199", "xep_0203", "xep_0224", "xep_0231", "xep_0280", "xep_0297", "xep_0308", "xep_0313", "xep_0333", "xep_0359",
-           "xep_0363", "xep_0424", "xep_0428", "xep_0444", "xep_0461"]
+           "xep_0363", "xep_0424", "xep_0428", "xep_0444", "xep_0461", "xep_0084", "xep_0163", "xep_0292", "xep_0319"]
 # What a client of about 2010 knew.
 OLD_PLUGINS = ["xep_0030", "xep_0054", "xep_0059", "xep_0071", "xep_0085", "xep_0115", "xep_0199", "xep_0203"]
 
@@ -135,6 +135,47 @@ class Slix:
 
     async def do_presence(self, show=None, status=None, priority=None, type=None, to=None):
         self.xmpp.send_presence(pshow=show, pstatus=status, ppriority=priority, ptype=type, pto=to)
+
+    async def do_idle(self, since):
+        """Presence of somebody who has not used their client since then (XEP-0082)."""
+        presence = self.xmpp.make_presence()
+        presence["idle"]["since"] = datetime.datetime.fromisoformat(since)
+        presence.send()
+
+    async def do_nick(self, nick):
+        """Publishes a nickname (XEP-0172)."""
+        await self.xmpp["xep_0172"].publish_nick(nick)
+
+    async def do_avatar(self, picture=None, mime="image/png"):
+        """Publishes an avatar (XEP-0084), base64, or that there is none any more. Returns its SHA-1 in hex."""
+        if picture is None:
+            await self.xmpp["xep_0084"].stop()
+            return None
+        data = base64.b64decode(picture)
+        await self.xmpp["xep_0084"].publish_avatar(data)
+        sha1 = hashlib.sha1(data).hexdigest()
+        await self.xmpp["xep_0084"].publish_avatar_metadata({"id": sha1, "type": mime, "bytes": len(data)})
+        return sha1
+
+    async def do_vcard4(self, full_name):
+        """Publishes a vCard4 (XEP-0292)."""
+        await self.xmpp["xep_0292"].publish_vcard(full_name=full_name, node="urn:xmpp:vcard4")
+
+    async def do_pep(self, jid, node):
+        """The newest item of a node, as XML; null if there is none."""
+        try:
+            answer = await self.xmpp["xep_0060"].get_items(JID(jid), node, max_items=1)
+        except XMPPError as error:
+            if error.condition in ("item-not-found", "forbidden", "service-unavailable"):
+                return None
+            raise
+        item = answer.xml.find(".//{http://jabber.org/protocol/pubsub}item")
+        return None if item is None else ET.tostring(item, encoding="unicode")
+
+    async def do_vcard_of(self, jid=None):
+        """A vCard (XEP-0054) as XML."""
+        answer = await self.xmpp["xep_0054"].get_vcard(JID(jid) if jid else None)
+        return ET.tostring(answer.xml, encoding="unicode")
 
     async def do_subscribe(self, jid):
         self.xmpp.send_presence_subscription(pto=JID(jid), ptype="subscribe")

@@ -216,6 +216,9 @@ class Person:
     async def do_set_displayname(self, name):
         checked(await self.nio.set_displayname(name))
 
+    async def do_set_avatar(self, url):
+        checked(await self.nio.set_avatar(url))
+
     async def do_avatar(self, user):
         """The bytes behind a user's avatar by authenticated media: length, SHA-1 and content type; null without one."""
         url = (await self.do_request("GET", f"/_matrix/client/v3/profile/{quote(user)}")).get("avatar_url")

@@ -103,6 +103,11 @@ impl Prosody {
         *self.process.lock().expect("no test panicked in here") = Some(process);
     }
 
+    /// Whether its log holds this.
+    pub fn logged(&self, text: &str) -> bool {
+        fs::read(self.folder.join("prosody.log")).is_ok_and(|log| String::from_utf8_lossy(&log).contains(text))
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = command_as(USER, program);
         command

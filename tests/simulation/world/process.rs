@@ -167,6 +167,8 @@ impl World {
                     self.send_to_server(conn, Event::ToServer(conn, stanza));
                 }
             }
+            // The server holds nothing back.
+            StreamOrder::Activity { .. } => {}
             StreamOrder::Ack(h) => self.send_to_server(conn, Event::AckToServer(conn, h)),
             StreamOrder::Close | StreamOrder::Suspend => {
                 let ends = matches!(order, StreamOrder::Close);

@@ -80,6 +80,25 @@ async fn what_is_sent_arrives_in_order_and_is_asked_about() {
     assert_eq!(client.down().await, StreamEnd::Closed);
 }
 
+/// XEP-0352 section 4: what the server is told of the person is no stanza, is not counted, and keeps its place.
+#[tokio::test]
+async fn whether_the_person_looks_is_told_in_its_place_and_not_asked_about() {
+    let server = Server::new().await;
+    let mut client = Client::start(server.settings(), order(password()));
+    let mut peer = server.accept_signed_in().await;
+    peer.open(&format!("{BIND}{SM}<csi xmlns='urn:xmpp:csi:0'/>")).await;
+    peer.bind().await;
+    peer.until("<enable xmlns='urn:xmpp:sm:3' resume='true'/>").await;
+    peer.send("<enabled xmlns='urn:xmpp:sm:3' id='s1' resume='true'/>").await;
+    assert!(client.up().await.csi);
+    client.handle.send(StreamOrder::Activity { active: false }).unwrap();
+    assert_eq!(peer.until("/>").await, "<inactive xmlns='urn:xmpp:csi:0'/>");
+    client.handle.send(StreamOrder::Send(vec![element("<presence id='1'/>")])).unwrap();
+    assert_eq!(peer.until("sm:3'/>").await, "<presence id='1'/><r xmlns='urn:xmpp:sm:3'/>");
+    client.handle.send(StreamOrder::Activity { active: true }).unwrap();
+    assert_eq!(peer.until("/>").await, "<active xmlns='urn:xmpp:csi:0'/>", "nothing is asked about");
+}
+
 #[tokio::test]
 async fn orders_given_before_the_stream_is_up_are_kept() {
     let server = Server::new().await;
