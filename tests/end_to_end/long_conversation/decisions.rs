@@ -1,4 +1,4 @@
-//! What Romeo decides: whom he blocks and what he pins and mutes.
+//! What Romeo decides: whom he blocks, what he pins and mutes, and that messages do not disappear any more.
 
 use serde_json::{Value, json};
 
@@ -13,9 +13,28 @@ const CHATS: &str = "<pubsub xmlns='http://jabber.org/protocol/pubsub'>\
                      <items node='https://github.com/messenger-bridge/messenger-bridge#direct-chats'/></pubsub>";
 
 pub fn are_made(stage: &Stage<'_>) {
+    messages_that_disappear(stage);
     a_favourite_and_muted(stage);
     blocking(stage);
     stage.picture("decisions", "What must be shall be.");
+}
+
+/// Juliet's app asks that what they say goes once it was read.
+fn messages_that_disappear(stage: &Stage<'_>) {
+    stage.uses("disappearing");
+    let (person, room) = (stage.person, &stage.portal.room);
+    stage.juliet_sends(
+        Some("Burn this letter: the nurse comes at nine."),
+        &["<ephemeral xmlns='urn:xmpp:ephemeral:0' timer='1'/>"],
+    );
+    let event = person.hears(room, "Burn this letter: the nurse comes at nine.")["event_id"].clone();
+    stage.is_told(room, "disappear 1 second after");
+    person.call("read", json!({"room": room, "event_id": event}));
+    person.expect("that the message has disappeared", |told| {
+        told["event"] == "redaction" && (told["redacts"] == event || told["content"]["redacts"] == event)
+    });
+    person.say(room, "!msgr disappearing off");
+    stage.is_told(room, "does not disappear any more");
 }
 
 /// The room is pinned and silent, and so is the chat on his server.

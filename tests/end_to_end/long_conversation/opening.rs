@@ -21,6 +21,8 @@ pub fn before_the_bridge(romeo_account: &Account, juliet_account: &Account) -> P
     romeo.befriend(&juliet);
     juliet.call("vcard", json!({"nickname": "Juliet", "full_name": "Juliet Capulet", "photo": base64(JULIET)}));
     romeo.call("roster_set", json!({"jid": juliet.jid, "name": "Juliet"}));
+    juliet.call("nick", json!({"nick": "Juliet"}));
+    juliet.call("avatar", json!({"picture": base64(JULIET)}));
     juliet.call("roster_set", json!({"jid": romeo.jid, "name": "Romeo"}));
     let said = vec![
         "Good pilgrim, you do wrong your hand too much.",
@@ -63,10 +65,7 @@ pub fn shows_who_is_there(stage: &Stage<'_>, past: &Past) {
             && event["content"]["avatar_url"].is_string()
     });
     assert_eq!(profile["content"]["displayname"], "Juliet");
-    let upload = json!({"name": "romeo.png", "mime": "image/png", "content": {"base64": base64(ROMEO)}});
-    let path = format!("/_matrix/client/v3/profile/{}/avatar_url", person.id);
-    let own = json!({"avatar_url": person.call("upload", upload)["url"]});
-    person.call("request", json!({"method": "PUT", "path": path, "body": own}));
+    shows_himself(stage);
 
     stage.uses("room_look");
     let shown = |kind: &str| person.call("state", json!({"room": portal.room, "type": kind}));
@@ -79,6 +78,19 @@ pub fn shows_who_is_there(stage: &Stage<'_>, past: &Past) {
     stage.uses("space");
     let space = space_of(stage, &portal.room);
     assert_eq!(person.call("state", json!({"room": space, "type": "m.room.create"}))["type"], "m.space");
+}
+
+/// Romeo has a name and a picture in Matrix, and wants his account to show them.
+fn shows_himself(stage: &Stage<'_>) {
+    stage.uses("nickname");
+    stage.uses("avatar");
+    let upload = json!({"name": "romeo.png", "mime": "image/png", "content": {"base64": base64(ROMEO)}});
+    let picture = stage.person.call("upload", upload);
+    stage.person.call("set_avatar", json!({"url": picture["url"]}));
+    stage.person.say(&stage.management, "publish-profile on");
+    stage.is_told(&stage.management, "from now on");
+    stage.juliet_gets("his name", &["http://jabber.org/protocol/nick", "Romeo"]);
+    stage.juliet_gets("his picture", &["urn:xmpp:avatar:metadata", "image/png"]);
 }
 
 /// Mercutio wants to be a contact, and Romeo lets him.

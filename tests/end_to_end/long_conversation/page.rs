@@ -5,7 +5,10 @@ use std::fs;
 use crate::end_to_end::ground;
 
 /// What cannot be part of this conversation, by its file in src/translate/, and why.
-pub const ELSEWHERE: [(&str, &str); 1] = [("public_link", "it is for networks that take no files, and Prosody does")];
+pub const ELSEWHERE: [(&str, &str); 2] = [
+    ("public_link", "it is for networks that take no files, and Prosody does"),
+    ("activity", "it is between the bridge and the server, and nobody sees it"),
+];
 
 /// The concept of each row, and its files in src/translate/.
 pub fn rows() -> Vec<(&'static str, Vec<&'static str>)> {

@@ -24,6 +24,9 @@ pub fn are_taken(stage: &Stage<'_>) {
         }
     };
     person.expect("Juliet away", shown("unavailable", "Madam calls"));
+    stage.uses("idle");
+    juliet.call("idle", json!({"since": "2012-04-01T10:00:00+00:00"}));
+    person.expect("Juliet idle", shown("unavailable", "idle since 2012-04-01 10:00 UTC"));
     juliet.show(None, Some("On the balcony"));
     person.expect("Juliet back", shown("online", "On the balcony"));
     let sees = |status: &str| {
