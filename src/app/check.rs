@@ -51,6 +51,17 @@ impl Lines {
     }
 }
 
+impl Lines {
+    /// Double puppeting, where the operator wants it.
+    async fn puppets(&mut self, config: &Config, puppets: &Registration) {
+        let Some(line) = run::double_puppet(config, puppets).await else { return };
+        match &line.result {
+            Ok(sentence) => Self::well(&line.check.to_string(), sentence),
+            Err(finding) => self.wrong(&line.check.to_string(), &format!("{finding} {}", finding.remedy())),
+        }
+    }
+}
+
 /// Checks all that `run` needs.
 pub fn check(files: &Files) -> Exit {
     let mut lines = Lines::default();
@@ -70,11 +81,21 @@ pub fn check(files: &Files) -> Exit {
         }
     };
     Lines::well("registration", &files.registration.display().to_string());
+    let puppets = match cli::load_puppets(&config) {
+        Ok(puppets) => puppets,
+        Err(failure) => {
+            lines.refused("double puppet", &failure.message);
+            None
+        }
+    };
     run::install_crypto();
     let Ok(runtime) = tokio::runtime::Runtime::new() else { return Exit::Internal };
     let running = health::probe(config.appservice.listen).is_ok();
     let answers = runtime.block_on(async {
         let answers = check_homeserver(&mut lines, &config, &registration, running).await;
+        if let (Some(puppets), true) = (&puppets, answers.is_some()) {
+            lines.puppets(&config, puppets).await;
+        }
         check_networks(&mut lines, &config).await;
         answers
     });

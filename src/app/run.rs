@@ -136,6 +136,24 @@ pub fn client(
     })
 }
 
+/// Does double puppeting work?
+pub async fn double_puppet(config: &Config, puppets: &Registration) -> Option<start::Line> {
+    let client = client(config, puppets, None).ok()?;
+    Some(start::double_puppet(&client, &settings::homeserver(config)?.bot).await)
+}
+
+/// Says in the log where double puppeting does not work: ghosts speak instead.
+async fn tell_double_puppet(config: &Config, puppets: Option<&Registration>) {
+    let Some(puppets) = puppets else { return };
+    match double_puppet(config, puppets).await {
+        Some(start::Line { check, result: Ok(sentence) }) => tracing::info!(%check, "{sentence}"),
+        Some(start::Line { check, result: Err(finding) }) => {
+            tracing::warn!(%check, "{finding} Until then what people write elsewhere comes from a ghost. {}", finding.remedy());
+        }
+        None => {}
+    }
+}
+
 /// `blank`: the store is new, so rooms that the bot is in already are an earlier one's.
 /// `links`: what links to files are signed with, where they are wanted.
 async fn serve(
@@ -230,6 +248,7 @@ async fn serve(
                 if let Err(exit) = unless_unrecovered(&client, config, blank).await {
                     return exit;
                 }
+                tell_double_puppet(config, puppets).await;
                 keeper.homeserver(facts.presence, facts.busy);
                 // The engine ends before its mailbox only with an error, which is told below.
                 let _ = mailbox.send(Input::Homeserver { presence: facts.presence, busy: facts.busy }).await;
@@ -336,6 +355,6 @@ pub fn exit_of(check: Check, finding: &Finding) -> Exit {
         (_, Finding::NotInstalled | Finding::OtherId) => Exit::RegistrationUnknown,
         (Check::Ping, _) => Exit::PingFailed,
         (Check::Registration | Check::Bot, _) => Exit::WhoamiMismatch,
-        (Check::Homeserver | Check::Presence, _) => Exit::HomeserverUnreachable,
+        (Check::Homeserver | Check::Presence | Check::DoublePuppet, _) => Exit::HomeserverUnreachable,
     }
 }

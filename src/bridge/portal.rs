@@ -43,6 +43,10 @@ impl Bridge {
         self.store.put_portal(contact, &portal)?;
         let photo = self.store.look(contact)?.photo;
         self.store.put_look(contact, &Look { avatar: photo.clone(), photo, ..Look::default() })?;
+        // A stranger's room is joined by whoever wants to talk with them: that accepts them.
+        if self.contact(contact)?.on_roster {
+            self.join_owner(contact)?;
+        }
         if wants {
             self.ask_history(contact, archive);
         }
@@ -124,6 +128,9 @@ impl Bridge {
             row.owner = Membership::Invited;
             self.store.put_portal(portal, &row)?;
             self.owe(lane, Effect::InviteOwner)?;
+        }
+        if *sender == Sender::Owner {
+            self.join_owner(portal)?;
         }
         for name in binds {
             self.store.bind(portal, name, None)?;

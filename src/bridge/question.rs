@@ -142,6 +142,15 @@ pub enum Question {
     },
     /// A step of publishing the person's own profile.
     Publish(Publish),
+    /// Up to where the account's other devices have read (XEP-0490).
+    Displayed,
+    /// Publishing up to where the owner has read (XEP-0490).
+    PublishDisplayed {
+        /// In the chat with whom.
+        contact: BareJid,
+        /// The archive's id of the message.
+        id: String,
+    },
     /// The JID behind an e-mail address (the Messenger service).
     JidLookup {
         /// The e-mail address.

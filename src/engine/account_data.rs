@@ -53,17 +53,17 @@ impl Engine {
         Ok(())
     }
 
-    /// A person has read privately.
+    /// A person has read privately: their own devices may know, the contact not.
     pub(super) fn on_read_privately(
         &mut self,
         owner: &OwnedUserId,
         room: &OwnedRoomId,
-        _event: &OwnedEventId,
+        event: &OwnedEventId,
     ) -> Result<(), StoreError> {
-        if self.portal_of_person(owner, room)?.is_some() {
-            self.bridge.ignore("private receipt");
+        match self.portal_of_person(owner, room)? {
+            Some(portal) => self.publish_displayed(&portal, event),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// A login of this person is there: what they set in their clients is followed.

@@ -109,7 +109,12 @@ impl Engine {
                 }
             }
             (Lane::Space(login), Effect::CreateSpace, Receipt::Room(room)) => self.space_made(login, room)?,
+            (Lane::ToMatrix(portal), Effect::JoinOwner, _) => self.owner_has_joined(portal)?,
+            (Lane::Space(login), Effect::JoinOwner, _) => self.owner_has_joined_space(login)?,
             (Lane::ToMatrix(portal), Effect::SendEvent { sender, binds, .. }, Receipt::Event(event)) => {
+                if *sender == Sender::Owner {
+                    self.owner_spoke(portal, &event, binds)?;
+                }
                 self.bind(portal, binds, &event)?;
                 self.notice_paid(portal, debt.id, &event)?;
                 if let Sender::Ghost(ghost) = sender {
@@ -118,9 +123,18 @@ impl Engine {
             }
             (Lane::ToMatrix(portal), Effect::SendAbout { sender, about, binds, .. }, Receipt::Event(event)) => {
                 let target = self.bridge.store.event_of(portal, &about.name)?;
+                if *sender == Sender::Owner {
+                    self.owner_spoke(portal, &event, binds)?;
+                }
                 match (&about.relation, target) {
                     // Whatever refers to an edit means what it edits.
-                    (Relation::Replace, Some(target)) => self.bind(portal, binds, &target)?,
+                    (Relation::Replace, Some(target)) => {
+                        self.bind(portal, binds, &target)?;
+                        if about.name.starts_with("o:") {
+                            // What the person said in Matrix goes on being known by its own name.
+                            self.bind(portal, std::slice::from_ref(&about.name), &target)?;
+                        }
+                    }
                     (Relation::Replace, None) => {
                         self.bind(portal, std::slice::from_ref(&about.name), &event)?;
                         self.bind(portal, binds, &event)?;
@@ -209,6 +223,9 @@ impl Engine {
 
     /// The homeserver will not take it, however often it is asked.
     fn refused(&mut self, debt: &Debt, cause: &Cause) -> Result<(), StoreError> {
+        if self.owner_refused(debt, cause)? {
+            return Ok(());
+        }
         match (&debt.lane, &debt.effect) {
             // What someone said is not thrown away: its lane is parked, others go on.
             (

@@ -148,7 +148,7 @@ impl Engine {
             Some(id) => self.name_of(contact, &id)?,
             None => None,
         };
-        let sender = Sender::Ghost(self.speaker(contact, own));
+        let sender = self.voice(contact, own)?;
         let at = at.map(|at| at.min(self.bridge.now.wall));
         Ok(IncomingFile { url, info, caption, sender, answers, at, binds })
     }
@@ -390,7 +390,7 @@ mod tests {
     fn the_first_of_several_has_the_stanzas_names_and_others_have_one_of_their_own() {
         let binds = ["a:archive".to_owned(), "c:id".to_owned()];
         assert_eq!(part(&binds, 0), binds);
-        assert_eq!(part(&binds, 2), ["p:2:c:id"]);
+        assert_eq!(part(&binds, 2), ["f:2:c:id"]);
         assert!(part(&[], 1).is_empty());
     }
 }

@@ -12,7 +12,9 @@ use crate::{
     domain::{LoginId, effect::ContactKey},
     store::StoreError,
     translate::{
-        avatar, bits, blocking, carbon, chats, discovery, history, roster,
+        avatar, bits, blocking, carbon, chats, discovery,
+        displayed::{self, Displayed},
+        history, roster,
         stanza::{Stanza, addressed, element, set},
         upload, vcard, vcard4,
     },
@@ -80,6 +82,11 @@ impl Engine {
             Question::KeepChat { contact, chat, step, .. } => (None, "set", chats::keep(contact, chat.as_ref(), *step)),
             Question::BlockList => (None, "get", blocking::ask()),
             Question::Block { contact, blocked, .. } => (None, "set", blocking::to_xmpp(contact, *blocked)),
+            Question::Displayed => (None, "get", displayed::get()),
+            Question::PublishDisplayed { contact, id } => {
+                let displayed = Displayed { contact: contact.clone(), id: id.clone() };
+                (None, "set", displayed::to_xmpp(&displayed, &row.account, !live.read.few))
+            }
             Question::JidLookup { email } => {
                 let namespace =
                     self.bridge.profile(&row.network).and_then(|profile| profile.jid_lookup).unwrap_or_default();
@@ -232,9 +239,13 @@ impl Engine {
                 if let Some(live) = self.lives.get_mut(login)
                     && let Some(session) = &mut live.session
                 {
-                    session.archive = archive;
+                    // One that was resumed knows its archive already.
+                    session.archive |= archive;
                     live.session_changed = true;
+                    live.read.supported =
+                        Some(answer.is_some_and(|answer| discovery::has_feature(answer, displayed::PUBLISH_OPTIONS)));
                 }
+                self.ask_displayed(login)?;
             }
             Question::CatchUp { fetched, since, newest, .. } => {
                 self.on_caught_up_page(login, results, answer, (fetched, since, newest))?;
@@ -288,6 +299,17 @@ impl Engine {
             Question::BlockList => self.on_block_list(login, answer)?,
             Question::Block { contact, blocked, debt } => {
                 self.on_block_answer(login, (&contact, blocked), debt, heard)?;
+            }
+            Question::Displayed => {
+                if let Some(account) = self.lives.get(login).and_then(|live| live.account.clone()) {
+                    let told = answer.map(|answer| displayed::read_answer(answer, &account)).unwrap_or_default();
+                    self.on_displayed_elsewhere(login, told)?;
+                }
+            }
+            Question::PublishDisplayed { contact, id } => {
+                if answer.is_none() {
+                    self.not_published(login, contact, id)?;
+                }
             }
             Question::JidLookup { email } => self.on_jid_lookup(login, &email, answer, heard.is_some())?,
             Question::Carbons | Question::Barrier => {}

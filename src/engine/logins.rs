@@ -60,6 +60,13 @@ impl Engine {
                 "messages for you wait to come into their rooms",
             );
         }
+        if self.bridge.puppeted(owner) {
+            text.push_str("\nDouble puppeting is on: what you write in other apps appears here as yours.");
+        } else if self.bridge.settings.double_puppet {
+            text.push_str(
+                "\nDouble puppeting does not work for you: what you write in other apps appears from a ghost.",
+            );
+        }
         Ok(Notice::plain(text))
     }
 
@@ -100,7 +107,7 @@ impl Engine {
     fn to_rooms(&self, login: &LoginId) -> Result<Queue, StoreError> {
         let mut queue = Queue::default();
         for debt in self.bridge.store.debts_to_rooms(login)? {
-            if matches!(debt.effect, Effect::SendEvent { sender: Sender::Ghost(_), .. }) {
+            if matches!(debt.effect, Effect::SendEvent { sender: Sender::Ghost(_) | Sender::Owner, .. }) {
                 queue.add(Some(debt.made));
             }
         }

@@ -129,7 +129,8 @@ impl Engine {
                 {
                     row.owner = membership;
                     self.bridge.store.put_portal(&portal, &row)?;
-                    if membership == Membership::Joined {
+                    // Whom we let join has decided nothing by that.
+                    if membership == Membership::Joined && !self.owes_join(&portal)? {
                         self.owner_joined(&portal)?;
                     }
                 }
@@ -255,7 +256,8 @@ impl Engine {
     /// Opens or reopens a chat: makes the room, or invites the owner to it again.
     pub(super) fn open_chat(&mut self, contact: &ContactKey) -> Result<(), StoreError> {
         if self.bridge.store.portal(contact)?.is_none() {
-            return self.admit(contact, true);
+            self.admit(contact, true)?;
+            return self.bridge.join_owner(contact);
         }
         if let Some(mut row) = self.bridge.store.portal(contact)?
             && row.room.is_some()
@@ -265,7 +267,7 @@ impl Engine {
             self.bridge.store.put_portal(contact, &row)?;
             self.bridge.owe(Lane::ToMatrix(contact.clone()), Effect::InviteOwner)?;
         }
-        Ok(())
+        self.bridge.join_owner(contact)
     }
 
     fn on_management_event(&mut self, owner: &OwnedUserId, event: &RoomEvent) -> Result<(), StoreError> {

@@ -23,6 +23,8 @@ mod pay;
 mod people;
 mod profile;
 mod publish;
+mod puppet;
+mod read_state;
 pub mod recovery;
 mod review;
 mod rooms;

@@ -5,9 +5,9 @@ use serde_json::json;
 
 use super::{Engine, REQUESTS, fetch::Next, files::outgoing, session::WINDOW};
 use crate::{
-    bridge::{ghost::contact_of, look::NAME, question::Question},
+    bridge::{look::NAME, question::Question},
     domain::{
-        DebtId, LoginId, Output,
+        DebtId, LoginId, Output, Timestamp,
         effect::{Composed, ContactKey, Debt, Effect, Lane, MatrixEvent, Notice, Outgoing, Sender},
         file::IncomingMedia,
         output::{CreateRoom, MatrixCall, MatrixWork, RoomKind, WorkId},
@@ -60,6 +60,12 @@ impl Engine {
             if let Some(after) = debt.after.filter(|after| self.bridge.outbox.owes(*after)) {
                 self.bridge.outbox.wait_for(lane, after);
                 return Ok(());
+            }
+            if self.owner_is_mute(&debt)? {
+                debt = self.fall_back(debt)?;
+                if debt.after.is_some() {
+                    continue;
+                }
             }
             match self.due(&debt)? {
                 Due::NotYet => return Ok(()),
@@ -154,22 +160,22 @@ impl Engine {
                         self.due_look(portal, room, kind, key, content.clone())?
                     }
                     Effect::SendEvent { sender, event, at, .. } => match self.user_of(portal, sender)? {
-                        Some(user) => Due::Call(MatrixCall::Send {
-                            room,
-                            user,
-                            kind: event.kind.clone(),
-                            txn,
-                            content: self.marked(event, debt.id),
-                            at: *at,
-                            look_first: self.mark_to_look_for(debt),
-                        }),
+                        Some(user) => Due::Call(self.send_call(room, user, event, debt, *at)),
                         None => Due::Moot,
+                    },
+                    Effect::JoinOwner => match self.owner_of(&portal.login)? {
+                        Some(user) if self.bridge.puppeted(&user) => Due::Call(MatrixCall::Join { room, user }),
+                        _ => {
+                            self.bridge.owner_join_tried(portal);
+                            Due::Moot
+                        }
                     },
                     Effect::ShowMedia(media) => Due::File(media.clone()),
                     Effect::ShowFile(file) => Due::File(Box::new(file.clone().into())),
-                    Effect::SendAbout { .. } | Effect::RedactNamed { .. } | Effect::ReadUpTo { .. } => {
-                        self.due_about(portal, room, debt)?
-                    }
+                    Effect::SendAbout { .. }
+                    | Effect::RedactNamed { .. }
+                    | Effect::ReadUpTo { .. }
+                    | Effect::ReadByOwner { .. } => self.due_about(portal, room, debt)?,
                     _ => Due::Moot,
                 }
             }
@@ -203,31 +209,38 @@ impl Engine {
         })
     }
 
-    /// Who a sender is on the homeserver.
-    pub(super) fn user_of(&self, portal: &ContactKey, sender: &Sender) -> Result<Option<OwnedUserId>, StoreError> {
-        let who = match sender {
-            Sender::Bot => return Ok(Some(self.bridge.homeserver.bot.clone())),
-            Sender::Ghost(who) => who.clone(),
-            Sender::Owner => match self.bridge.store.login(&portal.login)? {
-                Some(login) if self.bridge.puppeted(&login.owner) => return Ok(Some(login.owner)),
-                Some(login) => login.account,
-                None => return Ok(None),
-            },
-        };
-        Ok(self.bridge.ghost(&contact_of(&portal.login, &who)))
-    }
-
     fn notice_call(&self, room: OwnedRoomId, debt: &Debt, content: &serde_json::Value) -> Due {
         let event = MatrixEvent { kind: "m.room.message".to_owned(), content: content.to_string() };
-        Due::Call(MatrixCall::Send {
+        Due::Call(self.send_call(room, self.bridge.homeserver.bot.clone(), &event, debt, None))
+    }
+
+    /// An event with our mark, by which the echo in a transaction is known. In a person's name it always has a time that we give,
+    /// for its mark is of that.
+    fn send_call(
+        &self,
+        room: OwnedRoomId,
+        user: OwnedUserId,
+        event: &MatrixEvent,
+        debt: &Debt,
+        at: Option<Timestamp>,
+    ) -> MatrixCall {
+        let mut content = self.marked(event, debt.id);
+        let mut at = at;
+        if !self.bridge.is_ours(&user) {
+            let time = at.unwrap_or(debt.made).max(Timestamp(0));
+            content = self.proven(&content, &room, &user, time, debt.id);
+            at = Some(time);
+        }
+        let txn = self.bridge.wire_id(debt.id);
+        MatrixCall::Send {
             room,
-            user: self.bridge.homeserver.bot.clone(),
+            user,
             kind: event.kind.clone(),
-            txn: self.bridge.wire_id(debt.id),
-            content: self.marked(&event, debt.id),
-            at: None,
+            txn,
+            content,
+            at,
             look_first: self.mark_to_look_for(debt),
-        })
+        }
     }
 
     /// The mark of an event that may be in its room already: an earlier try failed, or this process does not know of any.
@@ -343,13 +356,12 @@ impl Engine {
         Ok(match &debt.effect {
             Effect::SendAbout { sender, event, about, at, .. } => {
                 let target = self.bridge.store.event_of(portal, &about.name)?;
-                let (Some(user), Some(event)) = (user(sender)?, relation::to_matrix(event, about, target.as_ref()))
+                let sender = self.editor(portal, sender, about, target.as_ref())?;
+                let (Some(user), Some(event)) = (user(&sender)?, relation::to_matrix(event, about, target.as_ref()))
                 else {
                     return Ok(Due::Moot);
                 };
-                let content = self.marked(&event, debt.id);
-                let look_first = self.mark_to_look_for(debt);
-                Due::Call(MatrixCall::Send { room, user, kind: event.kind, txn, content, at: *at, look_first })
+                Due::Call(self.send_call(room, user, &event, debt, *at))
             }
             Effect::RedactNamed { sender, name } => match (user(sender)?, self.bridge.store.event_of(portal, name)?) {
                 (Some(user), Some(event)) => Due::Call(MatrixCall::Redact { room, user, event, txn, reason: None }),
@@ -358,6 +370,14 @@ impl Engine {
             Effect::ReadUpTo { ghost, name } => {
                 match (user(&Sender::Ghost(ghost.clone()))?, self.bridge.store.event_of(portal, name)?) {
                     (Some(user), Some(event)) => Due::Call(MatrixCall::Read { room, user, event }),
+                    _ => Due::Moot,
+                }
+            }
+            Effect::ReadByOwner { name } => {
+                match (self.owner_of(&portal.login)?, self.bridge.store.event_of(portal, name)?) {
+                    (Some(user), Some(event)) if self.bridge.puppeted(&user) => {
+                        Due::Call(MatrixCall::ReadMarkers { room, user, event })
+                    }
                     _ => Due::Moot,
                 }
             }

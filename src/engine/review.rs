@@ -214,7 +214,11 @@ impl Engine {
     fn wants_earlier(&self, events: &[RoomEvent]) -> Result<bool, StoreError> {
         let oldest = self.oldest_reviewed()?;
         for event in events {
-            if self.is_said(event)? && (event.at.0 < oldest || self.is_handled(event)?) {
+            // What we have said in the owner's name says nothing of what they said before.
+            if self.is_said(event)?
+                && !self.is_puppet_event(event)?
+                && (event.at.0 < oldest || self.is_handled(event)?)
+            {
                 return Ok(false);
             }
         }
@@ -308,7 +312,7 @@ impl Engine {
             return Ok(true);
         }
         let new = self.bridge.store.note_event(&event.id)?;
-        if new {
+        if new && !self.on_puppet_event(event)? {
             self.on_event(event)?;
         }
         Ok(new)

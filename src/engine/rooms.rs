@@ -12,6 +12,7 @@ use crate::{
     domain::{
         BareJid,
         effect::{ContactKey, Effect, Lane, Notice, Sender, Subscription},
+        file::IncomingFile,
         input::RoomEvent,
         output::MatrixCall,
     },
@@ -256,7 +257,9 @@ impl Engine {
         if let Some(room) = row.room {
             self.leave_behind(owner, portal, &room)?;
             self.bridge.store.erase_successors_of(&room)?;
+            self.direct(owner, portal, &room, false)?;
         }
+        self.bridge.owner_join_tried(portal);
         if let Some(live) = self.lives.get_mut(&portal.login) {
             live.own_typing.remove(&portal.contact);
             live.markable.remove(&portal.contact);
@@ -268,13 +271,23 @@ impl Engine {
         self.bridge.store.put_look(portal, &Look { photo, closed: true, ..Look::default() })?;
         for debt in owed {
             match debt.effect {
-                Effect::SendEvent { sender: sender @ Sender::Ghost(_), event, at, binds } => {
+                Effect::SendEvent { sender: sender @ (Sender::Ghost(_) | Sender::Owner), event, at, binds } => {
                     self.bridge.ensure_portal_with(portal, false)?;
                     self.bridge.owe_event(portal, sender, event, at, binds)?;
                 }
-                Effect::SendAbout { sender: sender @ Sender::Ghost(_), event, about, at, binds } => {
+                Effect::SendAbout { sender: sender @ (Sender::Ghost(_) | Sender::Owner), event, about, at, binds } => {
                     self.bridge.ensure_portal_with(portal, false)?;
                     self.bridge.owe_about(portal, sender, event, about, at, binds)?;
+                }
+                Effect::ShowFile(IncomingFile { ref sender, ref binds, .. }) => {
+                    let (sender, binds) = (sender.clone(), binds.clone());
+                    self.bridge.ensure_portal_with(portal, false)?;
+                    self.bridge.owe_file(portal, &sender, &binds, debt.effect)?;
+                }
+                Effect::ShowMedia(media) => {
+                    let (sender, binds) = (media.file.sender.clone(), media.file.binds.clone());
+                    self.bridge.ensure_portal_with(portal, false)?;
+                    self.bridge.owe_file(portal, &sender, &binds, Effect::ShowMedia(media))?;
                 }
                 _ => {}
             }
@@ -331,6 +344,7 @@ impl Engine {
         }
         if invites {
             self.bridge.owe(lane.clone(), Effect::InviteOwner)?;
+            self.bridge.join_owner(portal)?;
         }
         // Ahead of the portal's lane, whose head may be held up because a ghost is missing.
         self.gather(owner, portal, &room)?;

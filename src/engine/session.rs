@@ -91,6 +91,8 @@ pub(super) struct Live {
     pub own_typing: HashSet<BareJid>,
     /// Messages of contacts that want to be told when they are read, oldest first.
     pub markable: BTreeMap<BareJid, VecDeque<String>>,
+    /// Up to where chats were read.
+    pub read: super::read_state::ReadState,
     pub shown: Option<crate::translate::presence::Shown>,
     /// Where the server takes files.
     pub upload: super::files::Upload,
@@ -263,6 +265,8 @@ impl Engine {
         self.take_back_unconfirmed(login);
         let live = self.lives.entry(login.clone()).or_default();
         live.shown = None;
+        live.read.supported = None;
+        live.read.few = false;
         live.session = Some(Session {
             stream,
             bound: stream,
@@ -355,6 +359,8 @@ impl Engine {
         self.resume_publishing(login)?;
         self.run_newcomers(login);
         self.queue_listing(login)?;
+        self.join_rooms(login)?;
+        self.ask_displayed(login)?;
         let ours = login.clone();
         self.bridge.outbox.wake_where(
             |lane| matches!(lane, Lane::ToXmpp(ContactKey { login, .. }) | Lane::Login(login) if *login == ours),

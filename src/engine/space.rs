@@ -38,6 +38,9 @@ impl Engine {
                 content: space::child(&self.bridge, *listed),
             }),
             (Effect::InviteOwner, Some(room)) => Due::Call(MatrixCall::Invite { room, user, target: row.owner }),
+            (Effect::JoinOwner, Some(room)) if self.bridge.puppeted(&row.owner) => {
+                Due::Call(MatrixCall::Join { room, user: row.owner })
+            }
             _ => Due::Moot,
         })
     }
@@ -64,7 +67,8 @@ impl Engine {
     pub(super) fn space_made(&mut self, login: &LoginId, room: OwnedRoomId) -> Result<(), StoreError> {
         self.bridge.store.put_room(&room, &Room::Space(login.clone()))?;
         let owner = self.bridge.store.space(login)?.unwrap_or_default().owner;
-        self.bridge.store.put_space(login, &Space { room: Some(room), creating: None, owner })
+        self.bridge.store.put_space(login, &Space { room: Some(room), creating: None, owner })?;
+        self.join_space(login)
     }
 
     /// The homeserver makes no space. The rooms that wait for it are put into the next one.
@@ -117,8 +121,26 @@ impl Engine {
             row.owner = Membership::Invited;
             self.bridge.store.put_space(login, &row)?;
             self.bridge.owe(Lane::Space(login.clone()), Effect::InviteOwner)?;
+            self.join_space(login)?;
         }
         Ok(())
+    }
+
+    /// Lets the owner join the space by themselves, where they are not in it and we may.
+    pub(super) fn join_space(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        let there =
+            self.bridge.store.space(login)?.is_none_or(|row| row.owner != Membership::Invited || row.room.is_none());
+        let owner = self.owner_of(login)?;
+        if !there && owner.is_some_and(|owner| self.bridge.puppeted(&owner)) {
+            self.bridge.owe(Lane::Space(login.clone()), Effect::JoinOwner)?;
+        }
+        Ok(())
+    }
+
+    /// They have joined.
+    pub(super) fn owner_has_joined_space(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        let Some(row) = self.bridge.store.space(login)? else { return Ok(()) };
+        self.bridge.store.put_space(login, &Space { owner: Membership::Joined, ..row })
     }
 
     /// The login is signed out: its space goes with it.

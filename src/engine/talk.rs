@@ -45,7 +45,7 @@ impl Engine {
         at: Option<Timestamp>,
         binds: Vec<String>,
     ) -> Result<(), StoreError> {
-        let ghost = Sender::Ghost(self.speaker(contact, own));
+        let voice = self.voice(contact, own)?;
         match content {
             Content::Files { files, answers } => self.show_files(contact, own, files, answers, at, &binds),
             Content::Pictures { text, pictures, answers } => {
@@ -53,31 +53,35 @@ impl Engine {
             }
             Content::Message { message, answers: None } => self.show_message(contact, own, &message, at, binds),
             Content::Message { message, answers: Some(id) } => match self.name_of(contact, &id)? {
-                Some(name) => self.show_about(contact, ghost, &message, (name, Relation::Reply), at, binds),
+                Some(name) => self.show_about(contact, voice, &message, (name, Relation::Reply), at, binds),
                 None => self.show_message(contact, own, &message, at, binds),
             },
             Content::Edit { id, message } => {
-                let name = stable_id::named(&id, own);
+                let mut name = stable_id::named(&id, own);
                 if own && !self.bridge.store.is_seen(contact, &name)? {
-                    // The account's ghost cannot change what its owner said in Matrix: it says it anew.
-                    return self.show_message(contact, own, &message.anew(), at, binds);
+                    let sent = stable_id::sent(&id);
+                    if voice != Sender::Owner || self.bridge.store.event_of(contact, &sent)?.is_none() {
+                        // The account's ghost cannot change what its owner said in Matrix: it says it anew.
+                        return self.show_message(contact, own, &message.anew(), at, binds);
+                    }
+                    name = sent;
                 }
                 if !self.bridge.store.is_seen(contact, &name)? {
                     // It came first: it is shown for itself, and what it edits no more.
                     self.bridge.store.bind(contact, &stable_id::superseded(&name), None)?;
                 }
-                self.show_about(contact, ghost, &message, (name, Relation::Replace), at, binds)
+                self.show_about(contact, voice, &message, (name, Relation::Replace), at, binds)
             }
-            Content::Retraction { id } => self.show_retraction(contact, own, ghost, &id, &binds),
-            Content::Reactions(reactions) => self.show_reactions(contact, own, &ghost, &reactions, at, &binds),
+            Content::Retraction { id } => self.show_retraction(contact, own, voice, &id, &binds),
+            Content::Reactions(reactions) => self.show_reactions(contact, own, &voice, &reactions, at, &binds),
             Content::Place(place) => {
                 let at = at.map(|at| at.min(self.bridge.now.wall));
-                self.bridge.owe_event(contact, ghost, location::to_matrix(&place), at, binds)
+                self.bridge.owe_event(contact, voice, location::to_matrix(&place), at, binds)
             }
-            Content::Nudge => self.bridge.owe_event(contact, ghost, attention::to_matrix(), at, binds),
+            Content::Nudge => self.bridge.owe_event(contact, voice, attention::to_matrix(), at, binds),
             Content::Encrypted { method, fallback } => {
                 let event = encrypted::to_matrix(&method, fallback.as_deref());
-                self.bridge.owe_event(contact, ghost, event, at, binds)
+                self.bridge.owe_event(contact, voice, event, at, binds)
             }
         }
     }
@@ -100,17 +104,17 @@ impl Engine {
         &mut self,
         contact: &ContactKey,
         own: bool,
-        ghost: Sender,
+        voice: Sender,
         id: &str,
         binds: &[String],
     ) -> Result<(), StoreError> {
         self.note_seen(contact, binds)?;
         let (theirs, sent) = (stable_id::named(id, own), stable_id::sent(id));
         let (name, sender) = if self.bridge.store.is_seen(contact, &theirs)? {
-            (theirs, ghost)
+            (theirs, voice)
         } else if own && self.bridge.store.is_seen(contact, &sent)? {
-            // The owner said it in Matrix; the bot has the power to take it back for them.
-            (sent, Sender::Bot)
+            // The owner said it in Matrix; the bot has the power to take it back where we may not act for them.
+            (sent, if voice == Sender::Owner { voice } else { Sender::Bot })
         } else {
             self.bridge.ignore("retraction of something unknown");
             return Ok(());
@@ -123,6 +127,9 @@ impl Engine {
             }
         }
         for name in names {
+            if own {
+                self.note_taken_back(contact, &name)?;
+            }
             let sender = sender.clone();
             self.bridge.owe(Lane::ToMatrix(contact.clone()), Effect::RedactNamed { sender, name })?;
         }
@@ -134,7 +141,7 @@ impl Engine {
         &mut self,
         contact: &ContactKey,
         own: bool,
-        ghost: &Sender,
+        voice: &Sender,
         reactions: &Reactions,
         at: Option<Timestamp>,
         binds: &[String],
@@ -149,7 +156,7 @@ impl Engine {
         for gone in known.difference(&reactions.set) {
             let name = reaction::name(&reactions.to, gone, own);
             // The bot may take back what the owner reacted with in Matrix.
-            let sender = if own { Sender::Bot } else { ghost.clone() };
+            let sender = if own { Sender::Bot } else { voice.clone() };
             self.bridge.owe(Lane::ToMatrix(contact.clone()), Effect::RedactNamed { sender, name })?;
         }
         for new in reactions.set.difference(&known) {
@@ -157,7 +164,7 @@ impl Engine {
             let event = MatrixEvent { kind: "m.reaction".to_owned(), content: "{}".to_owned() };
             let about = About { name: target.clone(), relation: Relation::Reaction(new.clone()) };
             let at = at.map(|at| at.min(self.bridge.now.wall));
-            self.bridge.owe_about(contact, ghost.clone(), event, about, at, vec![name])?;
+            self.bridge.owe_about(contact, voice.clone(), event, about, at, vec![name])?;
         }
         Ok(())
     }
@@ -225,6 +232,7 @@ impl Engine {
 
     /// The owner has read up to an event: so far as the contact wants to know, it is told.
     pub(super) fn on_read(&mut self, portal: &ContactKey, event: &OwnedEventId) -> Result<(), StoreError> {
+        self.publish_displayed(portal, event)?;
         let read = self.bridge.store.stanza_of(portal, event)?;
         let read = read.as_deref().and_then(stable_id::id_of).filter(|(_, own)| !own).map(|(id, _)| id.to_owned());
         let Some(live) = self.lives.get_mut(&portal.login).filter(|live| live.caught_up()) else { return Ok(()) };
@@ -401,6 +409,12 @@ impl Engine {
             Some(redacts) => self.bridge.store.stanza_of(portal, redacts)?,
             None => None,
         };
+        if let (Some(redacts), Some(name)) = (&event.redacts, &name)
+            && self.is_taken_back(portal, redacts, name)?
+        {
+            // It was taken back on another device, and this is how that looks here.
+            return Ok(());
+        }
         let ended = match &event.redacts {
             Some(redacts) => self.end_link(portal, redacts)?,
             None => false,

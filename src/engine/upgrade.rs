@@ -192,6 +192,7 @@ impl Engine {
                     space.owner = Membership::Invited;
                     self.bridge.store.put_space(login, &space)?;
                     self.bridge.owe(Lane::Space(login.clone()), Effect::InviteOwner)?;
+                    self.join_space(login)?;
                 }
             }
         }
@@ -222,6 +223,7 @@ impl Engine {
         self.say_what_it_is(portal)?;
         let lane = Lane::ToMatrix(portal.clone());
         self.bridge.owe(lane.clone(), Effect::InviteOwner)?;
+        self.bridge.join_owner(portal)?;
         self.bridge.list_room(portal)?;
         self.bridge.outbox.urge(&lane);
         Ok(())

@@ -20,7 +20,7 @@ use crate::{
     translate::{
         blocking, carbon, chat_state,
         content::Content,
-        disappearing, failure,
+        disappearing, displayed, failure,
         history::{self, Archived, MAM},
         message, nickname, pep, receipt, stable_id,
         stanza::{CLIENT, Stanza, to_xml},
@@ -143,6 +143,13 @@ impl Engine {
             };
             return self.arrive(login, &account, &Arrival { copy: true, ..Arrival::live(&copy, now) });
         }
+        if let Some(told) = displayed::from_xmpp(&mut stanza, &account) {
+            if from_account {
+                return self.on_displayed_elsewhere(login, told);
+            }
+            self.bridge.ignore("forged read state");
+            return Ok(());
+        }
         if stanza.kind != "error"
             && let Some(events) = pep::take_events(&mut stanza)
         {
@@ -202,7 +209,9 @@ impl Engine {
             self.on_chat_state(&contact, state)?;
         }
         let receipts = receipt::from_xmpp(&mut stanza);
-        if !own {
+        if own {
+            self.on_own_receipts(&contact, &receipts)?;
+        } else {
             self.on_receipts(&contact, &receipts)?;
         }
         let at = delay.filter(|_| source == Source::Offline).unwrap_or(arrival.at);
@@ -401,6 +410,9 @@ impl Engine {
         // A number that comes before those of what is owed now.
         let before = if disappears.is_some() { Some(self.bridge.store.take_debt_id()?) } else { None };
         self.show(contact, own, content, (source != Source::Live).then_some(at), binds)?;
+        if let Some(id) = archive_id {
+            self.note_archived(contact, id)?;
+        }
         if let (Some(lifetime), Some(before)) = (disappears, before) {
             if let Lifetime::Seconds(timer) = lifetime {
                 self.promise_vanishing(contact, before, Promised { timer, read: own })?;
@@ -418,6 +430,12 @@ impl Engine {
         }
     }
 
+    /// Who says it in the room: the contact's ghost, or the owner.
+    pub(super) fn voice(&self, contact: &ContactKey, own: bool) -> Result<Sender, StoreError> {
+        let own = if own { self.bridge.own_voice(contact)? } else { None };
+        Ok(own.unwrap_or_else(|| Sender::Ghost(contact.contact.clone())))
+    }
+
     pub(super) fn show_message(
         &mut self,
         contact: &ContactKey,
@@ -426,10 +444,10 @@ impl Engine {
         at: Option<Timestamp>,
         binds: Vec<String>,
     ) -> Result<(), StoreError> {
-        let sender = self.speaker(contact, own);
+        let sender = self.voice(contact, own)?;
         // A stamp from the future is someone's wrong clock; it is still what tells messages without ids apart.
         let at = at.map(|at| at.min(self.bridge.now.wall));
-        self.bridge.owe_event(contact, Sender::Ghost(sender), message::to_matrix(message), at, binds)
+        self.bridge.owe_event(contact, sender, message::to_matrix(message), at, binds)
     }
 
     fn on_error(&mut self, contact: &ContactKey, stanza: &mut Stanza) -> Result<(), StoreError> {

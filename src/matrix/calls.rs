@@ -53,12 +53,16 @@ struct Content {
 /// How many of a user's newest events are looked at for one that was sent before. Lanes go in order, so that it is the
 /// newest of its lane.
 const LOOKED_AT: u16 = 20;
+/// The same where the user is a person, who speaks between.
+const LOOKED_AT_OF_A_PERSON: u16 = 100;
 
 /// An event of ours as it stands in a room.
 #[derive(Deserialize)]
 struct SentEvent {
     event_id: OwnedEventId,
     sender: OwnedUserId,
+    #[serde(default)]
+    origin_server_ts: i64,
     content: SentContent,
 }
 
@@ -78,6 +82,11 @@ impl Client {
     /// `GET /account/whoami`: whom the homeserver takes the `as_token` for.
     pub async fn whoami(&self) -> Result<OwnedUserId, CallError> {
         Ok(self.call("whoami", None, whoami::v3::Request::new()).await?.user_id)
+    }
+
+    /// The same in the name of a user of its namespace.
+    pub async fn whoami_of(&self, user: &UserId) -> Result<OwnedUserId, CallError> {
+        Ok(self.call("whoami", Some(user), whoami::v3::Request::new()).await?.user_id)
     }
 
     /// `POST /appservice/{id}/ping`: lets the homeserver call our own `/ping`. Gives how long that took.
@@ -171,23 +180,27 @@ impl Client {
         Ok(self.call("send", Some(user), request).await?.event_id)
     }
 
-    /// `GET /rooms/{room}/messages`: of the user's newest events of this type, the one that carries this mark.
+    /// `GET /rooms/{room}/messages`: of the user's newest events of this type, the one that carries this mark. Of a person's it
+    /// must have the time that we gave it, too: they may have forwarded it, with all that it holds.
     pub async fn find_sent(
         &self,
         user: &UserId,
         room: &RoomId,
         kind: &str,
         mark: &str,
+        at: Option<Timestamp>,
     ) -> Result<Option<OwnedEventId>, CallError> {
+        let at = at.filter(|_| self.is_person(user));
         let mut request = get_message_events::v3::Request::backward(room.to_owned());
-        request.limit = LOOKED_AT.into();
+        request.limit = if self.is_person(user) { LOOKED_AT_OF_A_PERSON } else { LOOKED_AT }.into();
         request.filter = RoomEventFilter::default();
         request.filter.senders = Some(vec![user.to_owned()]);
         request.filter.types = Some(vec![kind.to_owned()]);
         let answer = self.call("messages", Some(user), request).await?;
         Ok(answer.chunk.iter().find_map(|event| {
             let sent: SentEvent = event.deserialize_as_unchecked().ok()?;
-            (sent.sender == *user && sent.content.mark.as_deref() == Some(mark)).then_some(sent.event_id)
+            let then = at.is_none_or(|at| at.0 == sent.origin_server_ts);
+            (then && sent.sender == *user && sent.content.mark.as_deref() == Some(mark)).then_some(sent.event_id)
         }))
     }
 

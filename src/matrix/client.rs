@@ -247,6 +247,11 @@ impl Client {
         Self { puppets: Some(Arc::new(puppets)), ..self }
     }
 
+    /// Is this somebody whom we act for by double puppeting?
+    pub(super) fn is_person(&self, user: &UserId) -> bool {
+        matches!(self.acting(Some(user)), Ok((_, Some(_))))
+    }
+
     /// The token to act with as `user`, and the puppets' where it is theirs.
     fn acting(&self, user: Option<&UserId>) -> Result<(&Secret, Option<&Puppets>), CallError> {
         match (&self.puppets, user) {
@@ -471,6 +476,32 @@ mod tests {
 
     fn refused(status: u16, body: &str) -> CallError {
         CallError::Refused(Box::new(Refusal::read(status, &HeaderMap::new(), body.as_bytes())))
+    }
+
+    #[test]
+    fn only_people_of_the_homeserver_are_acted_for_with_the_second_token() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::new("http://127.0.0.1:1", Secret::new("bridge")).unwrap();
+        let (server, bot) = (ruma::owned_server_name!("h"), ruma::owned_user_id!("@bot:h"));
+        let user = |id: &str| OwnedUserId::try_from(id).unwrap();
+        assert_eq!(client.acting(Some(&user("@me:h"))).unwrap().0.expose(), "bridge", "nothing is set up");
+        let client = client.with_puppets(Secret::new("people"), server, bot);
+        for (id, token, person) in
+            [("@me:h", "people", true), ("@bot:h", "bridge", false), ("@messenger_x_y:h", "bridge", false)]
+        {
+            let (secret, puppets) = client.acting(Some(&user(id))).unwrap();
+            assert_eq!(
+                (secret.expose(), puppets.is_some(), client.is_person(&user(id))),
+                (token, person, person),
+                "{id}"
+            );
+        }
+        assert_eq!(client.acting(None).unwrap().0.expose(), "bridge");
+        assert!(matches!(client.acting(Some(&user("@me:elsewhere"))), Err(CallError::BadRequest(_))));
+        assert!(!format!("{client:?}").contains("people"));
+        let refused =
+            CallError::NotAs(Box::new(Refusal { errcode: Some("M_UNKNOWN_TOKEN".to_owned()), ..Refusal::default() }));
+        assert!(!refused.is_transient(), "a ghost speaks instead, at once");
     }
 
     #[test]

@@ -8,11 +8,6 @@ use serde_json::{Value, json, value::RawValue};
 use super::client::{CallError, Client};
 
 impl Client {
-    /// `GET /account/whoami` as a person: are we let act for them?
-    pub async fn whoami_as(&self, user: &UserId) -> Result<(), CallError> {
-        self.json("whoami", user, Method::GET, &["account", "whoami"], &[], None).await.map(drop)
-    }
-
     /// `POST /rooms/{room}/read_markers`: `m.fully_read` and `m.read.private`. Privately, for whom a public receipt would
     /// tell of it beside us the other device has told already, or was told not to.
     pub async fn read_markers(&self, user: &UserId, room: &RoomId, event: &ruma::EventId) -> Result<(), CallError> {

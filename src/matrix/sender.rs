@@ -23,7 +23,7 @@ use super::{
     presence_task::PresenceKeeper,
 };
 use crate::domain::{
-    Input,
+    Input, Timestamp,
     input::{Cause, Failure, Outcome, Receipt},
     output::{CreateRoom, MatrixCall, MatrixWork},
 };
@@ -143,7 +143,7 @@ impl MatrixSender {
                 self.invite(user, room, target).await.map(|()| Receipt::Nothing)
             }
             MatrixCall::Send { room, user, kind, txn, content, at, look_first } => {
-                let event = match self.find_sent(room, user, kind, look_first.as_deref()).await? {
+                let event = match self.find_sent(room, user, kind, look_first.as_deref(), *at).await? {
                     Some(event) => event,
                     None => client.send(user, room, kind, txn, content, *at).await?,
                 };
@@ -206,9 +206,10 @@ impl MatrixSender {
         user: &UserId,
         kind: &str,
         mark: Option<&str>,
+        at: Option<Timestamp>,
     ) -> Result<Option<OwnedEventId>, CallError> {
         let Some(mark) = mark else { return Ok(None) };
-        match self.client.find_sent(user, room, kind, mark).await {
+        match self.client.find_sent(user, room, kind, mark, at).await {
             // Not knowing is not the same as its not being there: it would be said twice.
             Err(error) if error.is_transient() => Err(error),
             found => Ok(found.unwrap_or(None)),

@@ -45,6 +45,8 @@ pub enum Check {
     Ping,
     /// It keeps presence.
     Presence,
+    /// It lets us act in its users' names.
+    DoublePuppet,
 }
 
 impl fmt::Display for Check {
@@ -55,6 +57,7 @@ impl fmt::Display for Check {
             Self::Bot => "bot",
             Self::Ping => "ping",
             Self::Presence => "presence",
+            Self::DoublePuppet => "double puppet",
         })
     }
 }
@@ -97,6 +100,12 @@ pub enum Finding {
     /// The ping succeeded without reaching this process.
     #[error("The homeserver's ping reached another process than this one at {0}.")]
     PingElsewhere(String),
+    /// `M_UNKNOWN_TOKEN` for the registration for double puppeting.
+    #[error("The homeserver does not know the as_token of double_puppet.registration.")]
+    PuppetsNotInstalled,
+    /// `M_FORBIDDEN` for one of its users.
+    #[error("The homeserver knows double_puppet.registration, but does not let it act for {0}.")]
+    PuppetsNotAllowed(OwnedUserId),
     /// Any other failure.
     #[error("{0}")]
     Other(CallError),
@@ -131,6 +140,13 @@ impl Finding {
                  within containers 127.0.0.1 is each container itself."
             }
             Self::PingElsewhere(_) => "Stop the other bridge, or let url in the registration lead to this one.",
+            Self::PuppetsNotInstalled => {
+                "Put doublepuppet.yaml into the homeserver's app_service_config_files and restart it, or set \
+                 double_puppet.registration to null."
+            }
+            Self::PuppetsNotAllowed(_) => {
+                "Let its users namespace cover all users of homeserver.domain, not exclusively, and restart the homeserver."
+            }
             Self::Other(_) => "See the homeserver's log.",
         }
     }
@@ -146,7 +162,9 @@ impl Finding {
             | Self::UrlNotSet
             | Self::WrongHsToken(_)
             | Self::BadStatus(..)
-            | Self::PingElsewhere(_) => false,
+            | Self::PingElsewhere(_)
+            | Self::PuppetsNotInstalled
+            | Self::PuppetsNotAllowed(_) => false,
         }
     }
 }
@@ -218,6 +236,21 @@ pub async fn registration(client: &Client, identity: &Identity) -> Result<(Strin
         Ok(user) => Err(Finding::OtherBot(user)),
         Err(error) => Err(finding(error)),
     }
+}
+
+/// Does the homeserver let the registration for double puppeting act for its users? `client` speaks with its token alone, and
+/// asks for `bot`, who is one of them and certainly there. What is wrong harms nothing: a ghost speaks instead.
+pub async fn double_puppet(client: &Client, bot: &UserId) -> Line {
+    let result = match client.whoami_of(bot).await {
+        Ok(user) if user == *bot => Ok("The homeserver lets the bridge act in its users' names.".to_owned()),
+        Ok(_) => Err(Finding::PuppetsNotAllowed(bot.to_owned())),
+        Err(error) => Err(match error.errcode() {
+            Some("M_UNKNOWN_TOKEN" | "M_MISSING_TOKEN") => Finding::PuppetsNotInstalled,
+            Some("M_FORBIDDEN" | "M_EXCLUSIVE") => Finding::PuppetsNotAllowed(bot.to_owned()),
+            _ => Finding::Other(error),
+        }),
+    };
+    Line { check: Check::DoublePuppet, result }
 }
 
 fn finding(error: CallError) -> Finding {

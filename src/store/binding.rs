@@ -48,7 +48,18 @@ fn event_key(portal: &ContactKey, event: &EventId) -> Vec<u8> {
     Key::of(Table::Event).login(&portal.login).text(portal.contact.as_str()).text(event.as_str()).done()
 }
 
+/// Beside an event's own row: the id that the account's archive gave what it stands for.
+fn archive_key(portal: &ContactKey, event: &EventId) -> Vec<u8> {
+    let key = Key::of(Table::Event).login(&portal.login).text(portal.contact.as_str()).text(event.as_str());
+    key.byte(b'a').done()
+}
+
 impl Store {
+    /// The id that the account's archive gave what an event stands for (XEP-0359).
+    pub fn archive_id_of(&self, portal: &ContactKey, event: &EventId) -> Result<Option<String>, StoreError> {
+        Ok(self.row::<Name>(&archive_key(portal, event))?.map(|Name(id)| id))
+    }
+
     /// Was a stanza of this name seen in the portal?
     pub fn is_seen(&self, portal: &ContactKey, name: &str) -> Result<bool, StoreError> {
         Ok(self.row::<Bound>(&key(portal, name))?.is_some())
@@ -72,6 +83,7 @@ impl Store {
             if let Some(Name(oldest)) = self.row(&place_key(portal, next))? {
                 if let Some(Bound { event: Some(event) }) = self.row(&key(portal, &oldest))? {
                     self.erase(event_key(portal, &event));
+                    self.erase(archive_key(portal, &event));
                 }
                 self.erase(key(portal, &oldest));
             }
@@ -80,6 +92,9 @@ impl Store {
         }
         if known.is_none() || event.is_some() {
             self.write(key(portal, name), &Bound { event: event.map(EventId::to_owned) })?;
+        }
+        if let (Some(event), Some(id)) = (event, name.strip_prefix("a:")) {
+            self.write(archive_key(portal, event), &Name(id.to_owned()))?;
         }
         if let Some(event) = event {
             // The archive's id is nothing that a stanza could refer to, where there is one that can.

@@ -87,6 +87,11 @@ impl Store {
         Ok(self.seal.derive(&format!("{purpose} {}", self.instance()?)))
     }
 
+    /// What only this store can say of these texts together ([`Seal::mark`]).
+    pub fn mark(&self, texts: &[&str]) -> String {
+        self.seal.mark(texts)
+    }
+
     /// Nothing was ever written but what every new store holds.
     pub fn is_blank(&self) -> Result<bool, StoreError> {
         let own = |key: &[u8]| key.starts_with(b"\0") || key == meta::counters_key() || key == meta::began_key();

@@ -118,6 +118,7 @@ pub struct Seal {
     cipher: XChaCha20Poly1305,
     nonce_key: Zeroizing<[u8; 32]>,
     derive_key: Zeroizing<[u8; 32]>,
+    mark_key: Zeroizing<[u8; 32]>,
 }
 
 impl Seal {
@@ -126,12 +127,21 @@ impl Seal {
         let cipher_key = Zeroizing::new(keyed(&file.key, &[b"messenger-bridge seal 1: cipher"]));
         let nonce_key = Zeroizing::new(keyed(&file.key, &[b"messenger-bridge seal 1: nonce"]));
         let derive_key = Zeroizing::new(keyed(&file.key, &[b"messenger-bridge seal 1: derive"]));
-        Self { cipher: XChaCha20Poly1305::new(Key::from_slice(&*cipher_key)), nonce_key, derive_key }
+        let mark_key = Zeroizing::new(keyed(&file.key, &[b"messenger-bridge seal 1: mark"]));
+        Self { cipher: XChaCha20Poly1305::new(Key::from_slice(&*cipher_key)), nonce_key, derive_key, mark_key }
     }
 
     /// A key for something else, by its purpose: who has one cannot find another, nor what is sealed.
     pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(keyed(&self.derive_key, &[purpose.as_bytes()]))
+    }
+
+    /// What only the holder of the key can say of these texts together: 32 hexadecimal digits of an HMAC-SHA-256.
+    pub fn mark(&self, texts: &[&str]) -> String {
+        let lengths: Vec<[u8; 8]> = texts.iter().map(|text| (text.len() as u64).to_le_bytes()).collect();
+        let parts: Vec<&[u8]> =
+            lengths.iter().zip(texts).flat_map(|(length, text)| [&length[..], text.as_bytes()]).collect();
+        hex(&keyed(&self.mark_key, &parts)[..16])
     }
 
     /// `plain`, sealed for the record under `key`: `[version][24 bytes of nonce][ciphertext and tag]`.
@@ -202,6 +212,15 @@ mod tests {
 
     fn seal(byte: u8) -> Seal {
         Seal::new(&KeyFile { key: Zeroizing::new([byte; 32]) })
+    }
+
+    #[test]
+    fn a_mark_is_of_its_texts_in_their_order_and_of_its_key() {
+        let mark = seal(1).mark(&["a", "bc"]);
+        assert_eq!((mark.len(), seal(1).mark(&["a", "bc"])), (32, mark.clone()));
+        for other in [seal(1).mark(&["ab", "c"]), seal(1).mark(&["bc", "a"]), seal(2).mark(&["a", "bc"])] {
+            assert_ne!(mark, other);
+        }
     }
 
     #[test]

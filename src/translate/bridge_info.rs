@@ -13,6 +13,10 @@ use crate::{
 /// The private key that marks what this bridge sent: `{instance}-{debt}`.
 pub const DEBT: &str = "org.messenger_bridge.debt";
 
+/// The private key that proves that what this bridge sent in a person's own name is not the person's own: of the room, the
+/// sender, the time and the debt, so that a copy of it proves nothing.
+pub const PUPPET: &str = "org.messenger_bridge.puppet";
+
 /// The state key of a portal's bridge state.
 pub fn state_key(login: &Login, protocol: &str) -> String {
     format!("org.messenger_bridge://{protocol}/{}", login.id)

@@ -27,7 +27,7 @@ const NODE: &str = "https://github.com/messenger-bridge/messenger-bridge";
 const NAME: &str = "messenger-bridge";
 
 /// What we do, sorted as XEP-0115 section 5.1 wants it (by bytes).
-const FEATURES: [&str; 26] = [
+const FEATURES: [&str; 27] = [
     CAPS,
     super::chat_state::NS,
     INFO,
@@ -54,6 +54,7 @@ const FEATURES: [&str; 26] = [
     super::avatar::NOTIFY,
     super::nickname::NOTIFY,
     super::disappearing::NS,
+    super::displayed::NOTIFY,
 ];
 
 /// The `ver` of XEP-0115 section 5.1: base64 of the SHA-1 of identity and features.

@@ -42,7 +42,8 @@
 //! | [`disappearing`] | redaction by the bridge, command `disappearing` | XEP-0466 |
 //! | [`activity`] | `m.presence` | XEP-0352 |
 //! | [`history`] | `?ts=` | XEP-0203, XEP-0313, XEP-0136 |
-//! | [`carbon`] | events from the account's own ghost | XEP-0280 |
+//! | [`carbon`] | events from the owner's own user (double puppeting), else from the account's own ghost | XEP-0280 |
+//! | [`displayed`] | `m.read.private`, `m.fully_read` | XEP-0490 |
 //! | [`discovery`] | | XEP-0030, XEP-0092, XEP-0115, XEP-0199, XEP-0202 |
 //! | [`stable_id`] | | XEP-0359 |
 //! | [`room_look`] | `m.room.name`, `m.room.avatar`, `m.room.topic`, functional members (MSC4171) | the contact's name, photo and address |
@@ -66,6 +67,7 @@ pub mod chats;
 pub mod content;
 pub mod disappearing;
 pub mod discovery;
+pub mod displayed;
 pub mod edit;
 pub mod encrypted;
 pub mod failure;

@@ -53,7 +53,17 @@ pub fn superseded(name: &str) -> String {
 
 /// The name that a further event of the stanza with this name is bound under: one stanza can hold several files.
 pub fn part(name: &str, number: usize) -> String {
-    format!("p:{number}:{name}")
+    format!("f:{number}:{name}")
+}
+
+/// What says that the owner's own user has said what has this name, and not the account's ghost.
+pub fn by_owner(name: &str) -> String {
+    format!("p:{name}")
+}
+
+/// What says that the account has taken back what has this name, or this event, on another device.
+pub fn taken_back(what: &str) -> String {
+    format!("r:{what}")
 }
 
 /// The id that others refer to, and whether the account wrote the message itself: of a name of [`sent`], [`named`] or
@@ -65,7 +75,7 @@ pub fn id_of(name: &str) -> Option<(&str, bool)> {
         "c" => Some((rest, false)),
         "i" | "j" => rest.split_once(':').map(|(_, id)| (id, false)),
         // Others know the stanza as a whole. A part is of no part, so this ends.
-        "p" => rest.split_once(':').map(|(_, name)| name).filter(|name| !name.starts_with("p:")).and_then(id_of),
+        "f" => rest.split_once(':').map(|(_, name)| name).filter(|name| !name.starts_with("f:")).and_then(id_of),
         _ => None,
     }
 }

@@ -97,8 +97,22 @@ impl Bridge {
         Self::start_as_planned(Plan::new(name), networks, sections)
     }
 
+    /// The same with double puppeting; `installed`: on the homeserver, too.
+    pub fn start_puppets(name: &str, domains: &Value, installed: bool) -> Self {
+        let networks = json!({"xmpp": {"profile": "xmpp", "domains": domains}});
+        let sections = json!({"double_puppet": {"registration": "./doublepuppet.yaml"}});
+        let registrations: &[&str] =
+            if installed { &["registration.yaml", "doublepuppet.yaml"] } else { &["registration.yaml"] };
+        Self::start_registered(Plan::new(name), &networks, &sections, registrations)
+    }
+
     /// The same where `plan` says.
     pub fn start_as_planned(plan: Plan, networks: &Value, sections: &Value) -> Self {
+        Self::start_registered(plan, networks, sections, &["registration.yaml"])
+    }
+
+    /// The same with these of its registrations installed on the homeserver.
+    pub fn start_registered(plan: Plan, networks: &Value, sections: &Value, registrations: &[&str]) -> Self {
         let Plan { folder, port, synapse, homeserver, appservice, runner, settings } = plan;
         let mut config = json!({
             "homeserver": {"address": format!("http://127.0.0.1:{homeserver}"), "domain": Synapse::DOMAIN},
@@ -119,13 +133,8 @@ impl Bridge {
         fs::write(folder.join("config.yaml"), config.to_string()).expect("write the bridge's config");
         let generated = run_program(&folder, &["generate-registration"]);
         assert!(generated.status.success(), "{}", String::from_utf8_lossy(&generated.stderr));
-        let registration = folder.join("registration.yaml");
-        let puppets = folder.join("doublepuppet.yaml");
-        let mut registrations = vec![registration.as_path()];
-        // The homeserver knows it where the configuration names it.
-        if sections.get("double_puppet").is_some() {
-            registrations.push(&puppets);
-        }
+        let registrations: Vec<PathBuf> = registrations.iter().map(|name| folder.join(name)).collect();
+        let registrations: Vec<&Path> = registrations.iter().map(PathBuf::as_path).collect();
         let synapse = Synapse::start("synapse", synapse, &registrations, &settings);
         let bridge = Self { synapse, folder, port, runner, process: Mutex::new(None) };
         bridge.launch();

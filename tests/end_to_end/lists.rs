@@ -14,8 +14,7 @@ fn bridge(domain: &str, reach: Reach) -> Bridge {
 
 /// One that acts in people's names.
 fn puppeting(domain: &str, reach: Reach) -> Bridge {
-    let networks = json!({"xmpp": {"profile": "xmpp", "domains": {domain: starttls(reach)}}});
-    Bridge::start_with("bridge", &networks, &json!({"double_puppet": {"registration": "./doublepuppet.yaml"}}))
+    Bridge::start_puppets("bridge", &json!({ domain: starttls(reach) }), true)
 }
 
 /// The notice of the bot in the portal that has these words.

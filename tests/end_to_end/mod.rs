@@ -26,6 +26,7 @@ mod messenger;
 mod process;
 mod profiles;
 mod program;
+mod puppet;
 mod recovery;
 mod refusals;
 mod restart;

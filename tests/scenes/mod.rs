@@ -20,6 +20,8 @@ mod newcomers;
 mod others;
 mod people;
 mod profiles;
+mod puppet;
+mod read_state;
 mod recovery;
 mod review;
 mod rooms;

@@ -80,6 +80,8 @@ pub struct Stage {
     pub creates: HashMap<OwnedRoomId, String>,
     /// What the homeserver refuses for good.
     pub refuses: Option<fn(&MatrixCall) -> bool>,
+    /// With which `errcode`.
+    pub refusal: &'static str,
     /// What the homeserver does without its answer coming back.
     pub unanswered: Option<fn(&MatrixCall) -> bool>,
     /// The person's profile, JSON, and their picture.
@@ -178,6 +180,7 @@ impl Stage {
             away: 0,
             creates: HashMap::new(),
             refuses: None,
+            refusal: "M_FORBIDDEN",
             unanswered: None,
             profile: "{}".to_owned(),
             picture: Vec::new(),
@@ -413,7 +416,7 @@ impl Stage {
                     _ => Receipt::Nothing,
                 };
                 let refused = self.refuses.is_some_and(|refuses| refuses(&work.call));
-                let cause = || Cause { code: "M_FORBIDDEN".to_owned(), sentence: "You may not.".to_owned() };
+                let cause = || Cause { code: self.refusal.to_owned(), sentence: "You may not.".to_owned() };
                 let outcome =
                     if refused { Outcome::Failed(Failure::Permanent(cause())) } else { Outcome::Done(receipt) };
                 let unanswered = self.unanswered.is_some_and(|is| is(&work.call));

@@ -18,6 +18,10 @@ pub struct Config {
     pub carbon_ids: bool,
     /// Rooms are made for every contact.
     pub rooms: bool,
+    /// Double puppeting.
+    pub puppets: bool,
+    /// The homeserver has not yet installed it in the beginning.
+    pub puppets_late: bool,
 }
 
 impl Config {
@@ -38,6 +42,8 @@ impl Config {
             keeps_offline: !archive || random.chance(50),
             carbon_ids: random.chance(50),
             rooms: random.chance(70),
+            puppets: !(seed / 5).is_multiple_of(3),
+            puppets_late: seed / 5 % 3 == 2,
         }
     }
 }
@@ -58,4 +64,6 @@ pub enum Planted {
     NoReview,
     /// What may have been sent before is not looked for.
     NoLook,
+    /// What is said in the person's name proves nothing.
+    NoProof,
 }

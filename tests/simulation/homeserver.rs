@@ -8,7 +8,7 @@ use messenger_bridge::{
         input::{Cause, Failure, Outcome, Receipt, RoomEvent, RoomPage},
         output::{CreateRoom, MatrixCall},
     },
-    translate::bridge_info::DEBT,
+    translate::bridge_info::{DEBT, PUPPET},
 };
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde_json::{Value, json};
@@ -65,6 +65,24 @@ pub struct Homeserver {
     pub stuck: u64,
     /// What no bridge may do.
     pub violations: Vec<String>,
+    /// It does not know the registration for double puppeting.
+    pub no_puppets: bool,
+}
+
+/// As whom a request is made, if as somebody who is neither the bot nor a ghost.
+fn person(call: &MatrixCall) -> Option<&UserId> {
+    let (MatrixCall::Join { user, .. }
+    | MatrixCall::Send { user, .. }
+    | MatrixCall::Redact { user, .. }
+    | MatrixCall::ReadMarkers { user, .. }
+    | MatrixCall::SetAccountData { user, .. }
+    | MatrixCall::SetTag { user, .. }
+    | MatrixCall::SetPushRule { user, .. }
+    | MatrixCall::ListDirect { user, .. }) = call
+    else {
+        return None;
+    };
+    (!user.localpart().starts_with("messenger_") && user.localpart() != "bot").then_some(user)
 }
 
 fn refused(code: &str) -> Outcome {
@@ -198,6 +216,13 @@ impl Homeserver {
         Outcome::Done(Receipt::Room(id))
     }
 
+    /// The newest that was said in this person's name by the bridge.
+    pub fn said_as(&self, room: &RoomId, user: &str) -> Option<Value> {
+        let said = &self.room(room)?.said;
+        let ours = |said: &&Said| said.sender == user && said.content.get(PUPPET).is_some();
+        said.iter().rev().find(ours).map(|said| said.content.clone())
+    }
+
     /// It restarts: which requests it has answered is forgotten.
     pub fn restart(&mut self) {
         self.txns.clear();
@@ -205,6 +230,9 @@ impl Homeserver {
 
     /// Carries out a request.
     pub fn call(&mut self, call: &MatrixCall, now: Timestamp) -> Outcome {
+        if self.no_puppets && person(call).is_some() {
+            return refused("M_FORBIDDEN");
+        }
         match call {
             MatrixCall::Register { localpart } => {
                 self.users.insert(localpart.clone());
@@ -224,6 +252,10 @@ impl Homeserver {
                     return Outcome::Done(Receipt::Nothing);
                 }
                 if !found.is(user, "invite") {
+                    if person(call).is_some() {
+                        // They have left, and nobody has invited them again.
+                        return refused("M_FORBIDDEN");
+                    }
                     self.violations.push(format!("{user} joined without an invitation"));
                     return refused("M_FORBIDDEN");
                 }
@@ -256,6 +288,9 @@ impl Homeserver {
                     return Outcome::Done(Receipt::Event(event.clone()));
                 }
                 if !self.room(room).is_some_and(|room| room.is(user, "join")) {
+                    if person(call).is_some() {
+                        return refused("M_FORBIDDEN");
+                    }
                     self.violations.push(format!("{user} spoke in a room that it is not in"));
                     return refused("M_FORBIDDEN");
                 }

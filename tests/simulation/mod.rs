@@ -148,3 +148,8 @@ fn transactions_that_are_taken_as_they_come_are_caught() {
 fn a_retry_that_does_not_look_for_what_was_sent_before_is_caught() {
     assert!(!failures(SEEDS, Planted::NoLook, 1).is_empty());
 }
+
+#[test]
+fn what_is_said_in_the_persons_name_without_a_proof_is_caught() {
+    assert!(!failures(SEEDS, Planted::NoProof, 1).is_empty());
+}

@@ -22,6 +22,7 @@ use messenger_bridge::{
         memory::MemoryBackend,
         seal::{KeyFile, Seal},
     },
+    translate::bridge_info::PUPPET,
 };
 use minidom::Element;
 use ruma::{OwnedRoomId, OwnedUserId, UserId};
@@ -40,6 +41,8 @@ pub const BOT: &str = "@bot:h";
 const START: u64 = 20_000;
 /// When faults end and nobody writes any more, in milliseconds.
 const HEALED: u64 = START + 60_000;
+/// When a homeserver that has not installed double puppeting from the beginning does so.
+const PUPPETS: u64 = START + 20_000;
 /// A world that is not quiet by then never will be.
 const LATEST: u64 = HEALED + 3_600_000;
 const STEPS: u64 = 200_000;
@@ -158,7 +161,7 @@ fn settings(config: Config, random: &mut Random) -> Settings {
         max_file: 1_000_000,
         public_media: None,
         version: "0",
-        double_puppet: false,
+        double_puppet: config.puppets,
     }
 }
 
@@ -562,7 +565,15 @@ impl World {
         }
         let body = self.words('m', contact, self.phone_said[contact].len());
         self.log(|| format!("phone: {body}"));
+        let forwards = self.random.chance(30);
         let content = match body.strip_prefix(FILES) {
+            // A client that forwards, or answers with, all that an event in the person's name holds.
+            None if forwards && self.hs.said_as(&room, OWNER).is_some() => {
+                let mut content = self.hs.said_as(&room, OWNER).unwrap();
+                content["msgtype"] = json!("m.text");
+                content["body"] = json!(body);
+                content
+            }
             None => json!({ "msgtype": "m.text", "body": body }),
             // What an event says of its size may be wrong, or nothing.
             Some(name) => {

@@ -73,12 +73,16 @@ class Person:
                 self.tell(room, event)
             for event in joined["ephemeral"]["events"]:
                 self.tell_ephemeral(room, event)
+            for event in joined.get("account_data", {}).get("events", []):
+                driver.emit("account_data", room=room, type=event["type"], content=event["content"])
         for room, left in rooms.get("leave", {}).items():
             for event in left["timeline"]["events"]:
                 self.tell(room, event)
             driver.emit("left", room=room)
         for room, invited in rooms.get("invite", {}).items():
             self.tell_invite(room, invited["invite_state"]["events"])
+        for event in sync.get("account_data", {}).get("events", []):
+            driver.emit("account_data", room=None, type=event["type"], content=event["content"])
         for event in sync.get("presence", {}).get("events", []):
             content = event["content"]
             driver.emit("presence", user=event["sender"], presence=content["presence"],

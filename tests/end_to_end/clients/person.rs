@@ -19,9 +19,21 @@ pub struct Person {
 impl Person {
     /// Signs in and follows from now on.
     pub fn login(user: &User) -> Self {
+        Self::login_as(user, true)
+    }
+
+    /// The same for somebody who accepts no invitation.
+    pub fn login_by_hand(user: &User) -> Self {
+        Self::login_as(user, false)
+    }
+
+    fn login_as(user: &User, auto_join: bool) -> Self {
         let name = user.id.trim_start_matches('@').split(':').next().unwrap_or_default();
         let driver = Driver::start(name, "person.py");
-        driver.call("login", json!({"homeserver": user.homeserver, "user": user.id, "password": PASSWORD}));
+        driver.call(
+            "login",
+            json!({"homeserver": user.homeserver, "user": user.id, "password": PASSWORD, "auto_join": auto_join}),
+        );
         Self { driver, id: user.id.clone() }
     }
 

@@ -32,7 +32,7 @@ fn a_long_conversation_uses_every_concept() {
     });
     // The web client that may look on lists no rooms whose ids are newer than itself.
     let plan = Plan { settings: json!({"default_room_version": "10"}), ..Plan::new("bridge") };
-    let bridge = Bridge::start_as_planned(plan, &networks, &sections);
+    let bridge = Bridge::start_registered(plan, &networks, &sections, &["registration.yaml", "doublepuppet.yaml"]);
     let [romeo, juliet, mercutio] = ["romeo", "juliet", "mercutio"].map(|name| prosody.account_named(name));
     let past = opening::before_the_bridge(&romeo, &juliet);
 

@@ -37,7 +37,7 @@ impl<'a> Stage<'a> {
         audience: Option<&'a Audience>,
     ) -> Self {
         let management = Management::sign_in(person, &romeo.jid).room().to_owned();
-        let portal = Portal::appears(person, &juliet.jid);
+        let portal = room_with(person, juliet);
         Self { bridge, person, juliet, romeo, management, portal, audience, used: RefCell::default() }
     }
 
@@ -195,6 +195,21 @@ impl<'a> Stage<'a> {
             audience.picture(name, text);
         }
     }
+}
+
+/// The room that appears for Juliet. The bridge lets Romeo into it itself, so he may never see an invitation.
+fn room_with(person: &Person, juliet: &Contact) -> Portal {
+    let bridged = person.expect("a room whose m.bridge names Juliet", |event| {
+        event["type"] == "m.bridge" && event["content"]["channel"]["id"] == juliet.jid.as_str()
+    });
+    let room = bridged["room"].as_str().expect("a room").to_owned();
+    let ghost = person.expect("Juliet's ghost in her room", |event| {
+        event["type"] == "m.room.member"
+            && event["room"] == room.as_str()
+            && event["content"]["membership"] == "join"
+            && event["state_key"].as_str().is_some_and(|key| key.starts_with("@messenger_") && key.contains("juliet"))
+    });
+    Portal { room, ghost: ghost["state_key"].as_str().expect("an MXID").to_owned() }
 }
 
 /// The id of a stanza.

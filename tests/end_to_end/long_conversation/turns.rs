@@ -8,7 +8,8 @@ use super::another_device;
 use super::opening::{encoded, room_page};
 use super::stage::Stage;
 use crate::end_to_end::bridge::Bridge;
-use crate::end_to_end::clients::is_presence;
+use crate::end_to_end::clients::{Contact, is_presence};
+use crate::end_to_end::ground;
 
 /// Presence, typing, and Romeo's other device.
 pub fn are_taken(stage: &Stage<'_>) {
@@ -44,8 +45,10 @@ pub fn are_taken(stage: &Stage<'_>) {
     stage.uses("carbon");
     let other = another_device(stage.romeo);
     other.say(&juliet.jid, "This comes from my pocket, not from Matrix.");
-    stage.shows("This comes from my pocket, not from Matrix.");
+    let own = stage.shows("This comes from my pocket, not from Matrix.");
+    assert_eq!(own["sender"], person.id.as_str(), "{own}");
     juliet.hears(&stage.romeo.jid, "This comes from my pocket, not from Matrix.");
+    what_was_read(stage, &other);
     other.leave();
 
     stage.uses("chat_state");
@@ -59,6 +62,23 @@ pub fn are_taken(stage: &Stage<'_>) {
     });
     stage.picture("things", "is typing");
     stage.juliet_says("Wilt thou be gone? It is not yet near day.");
+}
+
+/// What Romeo has read in Matrix his other device need not show as new.
+fn what_was_read(stage: &Stage<'_>, other: &Contact) {
+    stage.uses("displayed");
+    const NODE: &str =
+        "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='urn:xmpp:mds:displayed:0'/></pubsub>";
+    let (_, event) = stage.juliet_says("Then I can find you everywhere.");
+    stage.person.call("read", json!({"room": stage.portal.room, "event_id": event}));
+    let there = ground::poll(|| {
+        let archive = other.archive_with(&stage.juliet.jid);
+        let last = archive.iter().rfind(|message| message["body"] == "Then I can find you everywhere.");
+        let Some(id) = last.and_then(|message| message["archive_id"].as_str()) else { return false };
+        let known = other.try_call("iq", json!({"type": "get", "payload": NODE}));
+        known.is_ok_and(|answer| answer.as_str().is_some_and(|xml| xml.contains(id)))
+    });
+    assert!(there, "the account does not know what Romeo has read");
 }
 
 /// Juliet lets nothing of Romeo's through for a while; he is told of what she did not get.

@@ -235,7 +235,11 @@ impl World {
             Outcome::Failed(Failure::Transient { cause, retry_after: Some(700) })
         } else {
             let mut call = work.call.clone();
-            if let MatrixCall::Send { txn, look_first, .. } = &mut call {
+            self.hs.no_puppets = self.config.puppets_late && self.now < PUPPETS;
+            if let MatrixCall::Send { txn, look_first, content, .. } = &mut call {
+                if self.planted == Planted::NoProof {
+                    *content = content.replace(PUPPET, "org.example.nothing");
+                }
                 if self.planted == Planted::FreshTransactionId {
                     self.next += 1;
                     txn.push_str(&format!("-{}", self.next));
