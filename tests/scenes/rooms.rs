@@ -270,13 +270,16 @@ fn what_had_not_reached_a_deleted_room_reaches_the_next_one() {
     stage.refuses =
         Some(|call| matches!(call, MatrixCall::Send { user, .. } if user.localpart().starts_with("messenger_")));
     stage.phone_sends(JID, "one");
+    stage.server_sends(&format!(
+        "<message from='{JID}/phone' type='chat'><body>https://h/a.png</body><x xmlns='jabber:x:oob'><url>https://h/a.png</url></x></message>"
+    ));
     stage.phone_sends(JID, "two");
     stage.refuses = None;
     stage.calls.clear();
     stage.says(&room, "!msgr delete-portal");
     assert_eq!(created(&stage, RoomKind::Direct).len(), 1);
     let ghosts = stage.heard(JID).into_iter().filter(|said| said.sender == ghost.as_str());
-    assert_eq!(ghosts.map(|said| said.body().to_owned()).collect::<Vec<_>>(), ["one", "two"]);
+    assert_eq!(ghosts.map(|said| said.body().to_owned()).collect::<Vec<_>>(), ["one", "a.png", "two"]);
 }
 
 #[test]
