@@ -11,6 +11,10 @@ use crate::end_to_end::bridge::Bridge;
 use crate::end_to_end::clients::{Contact, is_presence};
 use crate::end_to_end::ground;
 
+/// XEP-0490.
+const NODE: &str =
+    "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='urn:xmpp:mds:displayed:0'/></pubsub>";
+
 /// Presence, typing, and Romeo's other device.
 pub fn are_taken(stage: &Stage<'_>) {
     let (person, juliet, portal) = (stage.person, stage.juliet, &stage.portal);
@@ -67,8 +71,6 @@ pub fn are_taken(stage: &Stage<'_>) {
 /// What Romeo has read in Matrix his other device need not show as new.
 fn what_was_read(stage: &Stage<'_>, other: &Contact) {
     stage.uses("displayed");
-    const NODE: &str =
-        "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='urn:xmpp:mds:displayed:0'/></pubsub>";
     let (_, event) = stage.juliet_says("Then I can find you everywhere.");
     stage.person.call("read", json!({"room": stage.portal.room, "event_id": event}));
     let there = ground::poll(|| {
