@@ -61,7 +61,10 @@ impl Engine {
         event: &OwnedEventId,
     ) -> Result<(), StoreError> {
         match self.portal_of_person(owner, room)? {
-            Some(portal) => self.publish_displayed(&portal, event),
+            Some(portal) => {
+                self.read_vanishing(&portal, Some(event))?;
+                self.publish_displayed(&portal, event)
+            }
             None => Ok(()),
         }
     }

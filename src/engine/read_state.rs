@@ -91,6 +91,9 @@ impl Engine {
 
     /// The owner has read up to the message of this name, where it is known.
     fn read_by_owner(&mut self, contact: &ContactKey, name: String) -> Result<(), StoreError> {
+        if let Some(event) = self.bridge.store.event_of(contact, &name)? {
+            self.read_vanishing(contact, Some(&event))?;
+        }
         if self.bridge.store.is_seen(contact, &name)? && self.bridge.puppets_owner(contact)? {
             self.bridge.owe(Lane::ToMatrix(contact.clone()), Effect::ReadByOwner { name })?;
         }

@@ -32,7 +32,7 @@ enum Call {
 }
 
 /// Bytes of a message's padding. Whatever else the server sends in a conversation is shorter.
-const LONG: usize = 2_000;
+const LONG: usize = 3_200;
 
 /// Reads the lines of `strace -f -y`: a call that another thread interrupted stands on two lines, of which the second is
 /// when it returned.

@@ -1,6 +1,6 @@
 //! Messages that disappear (XEP-0466): the contact's when they were read, the person's own once they went out.
 
-use messenger_bridge::domain::{input::EphemeralEvent, output::MatrixCall};
+use messenger_bridge::domain::{Input, input::EphemeralEvent, output::MatrixCall};
 use minidom::Element;
 use ruma::UserId;
 use serde_json::json;
@@ -44,6 +44,28 @@ fn timer(stanza: &Element) -> Option<String> {
 
 fn notices(stage: &Stage) -> usize {
     stage.bodies(JID).iter().filter(|body| body.contains("disappear")).count()
+}
+
+#[test]
+fn what_was_read_privately_or_on_another_device_was_read() {
+    let mut stage = Stage::xmpp(JULIET);
+    stage.server_sends(&vanishing("m1", "Burn this", 60));
+    let first = stage.event_saying("Burn this");
+    stage.play(Input::ReadPrivately {
+        owner: UserId::parse(OWNER).unwrap(),
+        room: stage.room(JID),
+        event: ruma::EventId::parse(first.as_str()).unwrap(),
+    });
+    stage.pass(61_000);
+    assert_eq!(gone(&stage).len(), 1);
+    stage.server_sends(&vanishing("m2", "And this", 60));
+    stage.server_sends(&format!(
+        "<message from='romeo@montague.lit' type='chat'><sent xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'>\
+         <message xmlns='jabber:client' from='romeo@montague.lit/phone' to='{JID}' type='chat'><displayed \
+         xmlns='urn:xmpp:chat-markers:0' id='m2'/></message></forwarded></sent></message>"
+    ));
+    stage.pass(61_000);
+    assert_eq!(gone(&stage).len(), 2);
 }
 
 #[test]
