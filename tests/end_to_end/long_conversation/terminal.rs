@@ -16,9 +16,11 @@ use crate::end_to_end::servers::{Account, PASSWORD};
 /// Columns and lines of the terminal. It is tall, so that nothing scrolls away.
 const SIZE: [&str; 2] = ["92", "60"];
 
+/// Where tmux listens, in its folder.
+const SOCKET: &str = "tmux.sock";
+
 /// profanity in a terminal of tmux.
 pub struct Terminal {
-    socket: String,
     folder: PathBuf,
     kept_in: PathBuf,
     _server: Process,
@@ -50,13 +52,12 @@ impl Terminal {
         let [columns, lines] = SIZE;
         let start = format!("new-session -d -x {columns} -y {lines} profanity\n");
         fs::write(folder.join("tmux.conf"), start).expect("what tmux starts");
-        let socket = format!("messenger-bridge-{}", std::process::id());
         let mut command = Command::new("tmux");
-        command.args(["-L", &socket, "-f", "tmux.conf", "-D"]).current_dir(&folder);
+        command.args(["-S", SOCKET, "-f", "tmux.conf", "-D"]).current_dir(&folder);
         command.env("HOME", &folder).env("XDG_CONFIG_HOME", folder.join("config"));
         command.env("XDG_DATA_HOME", folder.join("data")).env("LC_ALL", "C.UTF-8").env("SSL_CERT_FILE", &ca);
         let server = Process::start("tmux", command, &folder.join("tmux.log"));
-        let terminal = Self { socket, folder, kept_in: kept_in.to_owned(), _server: server };
+        let terminal = Self { folder, kept_in: kept_in.to_owned(), _server: server };
         terminal.shows("Profanity");
         terminal.types(&format!("/tls certpath set {}", ca.parent().expect("a folder").display()));
         for setting in [
@@ -76,7 +77,7 @@ impl Terminal {
 
     fn tmux(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("tmux");
-        command.args(["-L", &self.socket]).args(arguments).env("LC_ALL", "C.UTF-8").current_dir(&self.folder);
+        command.args(["-S", SOCKET]).args(arguments).env("LC_ALL", "C.UTF-8").current_dir(&self.folder);
         command
     }
 
