@@ -159,30 +159,38 @@ impl Engine {
         self.release_held(&contact.login)
     }
 
-    /// Of what is held with the contact, what is none of the archive's last messages, and what is among them, with the archive's
-    /// times, for a slow connection brings things late. The first was said before the others: a stream keeps its order, so
-    /// the archive had all that came before its answer.
+    /// Of what is held with the contact, what was said before the archive's last messages, and what is among them, with the
+    /// archive's times, for a slow connection brings things late.
+    ///
+    /// What the server had kept has its own stamp, and need not be in the archive. What came live has none; but a stream keeps its
+    /// order, so the archive had all that came before its answer, and what is none of its messages was said before them.
     fn split_waiting(
         &mut self,
         contact: &ContactKey,
         recent: &[Recent],
     ) -> Result<(Vec<Waiting>, Vec<Waiting>), StoreError> {
-        if recent.is_empty() {
-            return Ok((Vec::new(), Vec::new()));
-        }
-        let mut earlier = self.waiting(&contact.login)?;
-        earlier.retain(|waiting| waiting.with.as_ref() == Some(&contact.contact));
+        let (mut earlier, mut among) = (Vec::new(), Vec::new());
+        let Some(first) = recent.first().map(|line| line.at) else { return Ok((earlier, among)) };
         let mut lines: Vec<&Recent> = recent.iter().collect();
-        let mut among = Vec::new();
-        for place in (0..earlier.len()).rev() {
-            let waiting = &earlier[place];
-            let same = |line: &&Recent| line.own == waiting.own && line.message.text == waiting.text;
+        for mut waiting in self.waiting(&contact.login)?.into_iter().rev() {
+            if waiting.with.as_ref() != Some(&contact.contact) {
+                continue;
+            }
+            let (at, kept) = (waiting.held.at, waiting.held.source == Source::Offline);
+            let same = |line: &&Recent| {
+                let late = at.since(line.at);
+                line.own == waiting.own
+                    && line.message.text == waiting.text
+                    && (-SAME..=if kept { SAME } else { LATE }).contains(&late)
+            };
             if let Some(line) = lines.iter().rposition(same) {
-                let mut waiting = earlier.remove(place);
                 waiting.held.at = lines.remove(line).at;
                 among.push(waiting);
+            } else if !kept || at < first {
+                earlier.push(waiting);
             }
         }
+        earlier.reverse();
         among.reverse();
         Ok((earlier, among))
     }
@@ -290,7 +298,7 @@ impl Engine {
 /// Two times of the same message, on a network whose messages have no ids, differ by no more than this, in milliseconds.
 const SAME: i64 = 2_000;
 
-/// The server can have had what we sent by no more than this later than we sent it, in milliseconds.
+/// The server can have had what we sent by no more than this later than we sent it, and we what it sent, in milliseconds.
 const LATE: i64 = 10 * 60_000;
 
 /// Which of the archive's lines are known; and whether one of them was known before the session began, so that nothing is missing

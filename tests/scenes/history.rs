@@ -187,6 +187,32 @@ fn what_waited_for_the_archive_comes_before_what_it_is_not_among() {
     assert_eq!(stage.bodies(jid).len(), 5, "asked again, the archive shows nothing twice");
 }
 
+/// What the server kept for an account that was away need not be in the archive; its stamp tells where it belongs, and that an
+/// equal text of another time is another message.
+#[test]
+fn what_the_server_kept_stands_by_its_stamp_beside_the_archives_lines() {
+    let jid = "juliet@messenger.live.com";
+    let mut stage = Stage::messenger(&format!("<item jid='{jid}' subscription='both'/>"));
+    let kept = |body: &str, stamp: &str| {
+        format!(
+            "<message from='{jid}' type='chat'><body>{body}</body><delay xmlns='urn:xmpp:delay' stamp='2026-01-01T{stamp}Z'/></message>"
+        )
+    };
+    stage.offline = vec![kept("ok", "12:00:00"), kept("before", "09:00:00"), kept("after", "11:00:00")];
+    stage.answers.insert(
+        "urn:xmpp:archive",
+        format!(
+            "<chat xmlns='urn:xmpp:archive' with='{jid}' start='2026-01-01T10:00:00Z'><from secs='0'><body>ok</body></from>\
+             <to secs='60'><body>mine</body></to></chat>"
+        ),
+    );
+    stage.cut(false);
+    assert_eq!(stage.bodies(jid), ["before", "ok", "mine", "after", "ok"]);
+    stage.offline.clear();
+    stage.cut(false);
+    assert_eq!(stage.bodies(jid).len(), 5, "asked again, the archive shows nothing twice");
+}
+
 /// The archive keeps the last ten lines of a chat. Where these do not reach back to what was known before the connection broke,
 /// nobody can know what was said between, and the person is told.
 #[test]
