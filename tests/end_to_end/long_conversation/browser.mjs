@@ -1,6 +1,6 @@
 // A person's web client in a headless Chromium, told by JSON lines what to do (see clients/driver.py).
 //
-// Environment: WEB_CLIENT, the folder of a built Cinny; CHROMIUM, the browser; PLAYWRIGHT, the folder that has playwright-core.
+// Environment: CONVERSATION, where a picture of what failed goes; WEB_CLIENT, the folder of a built Cinny; CHROMIUM, the browser; PLAYWRIGHT, the folder that has playwright-core.
 
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
@@ -120,7 +120,7 @@ for await (const line of createInterface({ input: process.stdin })) {
     answer.ok = (await commands[name](options)) ?? null;
   } catch (error) {
     console.error(error);
-    await page?.screenshot({ path: 'failed.png' });
+    await page?.screenshot({ path: path.join(process.env.CONVERSATION, 'failed.png') });
     answer.error = String(error);
   }
   console.log(JSON.stringify(answer));
