@@ -339,6 +339,19 @@ pub fn help(networks: &[String]) -> Notice {
     Notice { text, html: Some(html) }
 }
 
+/// What the bot says, with what stands between backticks as code. `None` where nothing does.
+pub fn html_of(text: &str) -> Option<String> {
+    let parts: Vec<&str> = text.split('`').collect();
+    if parts.len() < 3 || parts.len().is_multiple_of(2) {
+        return None;
+    }
+    let marked = parts.iter().enumerate().map(|(place, part)| {
+        let part = escape(part).replace('\n', "<br>");
+        if place % 2 == 1 { format!("<code>{part}</code>") } else { part }
+    });
+    Some(marked.collect())
+}
+
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
@@ -351,6 +364,16 @@ mod tests {
         match parse(text) {
             Ok(Command::Login { network, account, proof }) => (network, account, proof),
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn commands_stand_as_code_in_what_the_bot_says() {
+        let html = html_of("Use `login <network>` & `help`.\nAnd so on.");
+        let shown = "Use <code>login &lt;network&gt;</code> &amp; <code>help</code>.<br>And so on.";
+        assert_eq!(html.as_deref(), Some(shown));
+        for plain in ["nothing", "one ` alone", "two `and` one ` more"] {
+            assert_eq!(html_of(plain), None);
         }
     }
 

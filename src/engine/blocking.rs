@@ -286,7 +286,7 @@ impl Engine {
             let contact = contact_of(login, who);
             if self.has_room_for_notice(&contact)? {
                 let text = blocking::notice(who, &row.account, *blocked, true);
-                self.owe_from_bot(&contact, failure::to_matrix(&text, None))?;
+                self.owe_from_bot(&contact, failure::all_well(&text))?;
             } else if !first {
                 told += 1;
                 if told <= TOLD {

@@ -86,7 +86,7 @@ impl Engine {
             return Ok(Some("Your account is not on line just now."));
         }
         self.send(&portal.login, attention::to_xmpp(&portal.contact));
-        Ok(None)
+        Ok(Some("You sent a nudge."))
     }
 
     /// After which time the messages of a room's chat disappear (XEP-0466). Gives what to answer.

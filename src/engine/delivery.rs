@@ -382,7 +382,7 @@ impl Engine {
         };
         let state = if error.temporary { State::FailRetriable } else { State::FailPermanent };
         let trouble = Trouble { reason, error: error.condition.clone(), sentence: error.sentence() };
-        self.fail(portal, event, state, &trouble)?;
+        self.fail(portal, event, event, state, &trouble)?;
         // What was shown as waiting has failed; that its stanza is confirmed later says nothing else.
         if let Some(mut row) = self.bridge.store.held_up(portal)? {
             row.pending.retain(|pending| pending.event != *event);
@@ -392,11 +392,12 @@ impl Engine {
         Ok(())
     }
 
-    /// A message is not sent at all: says so in reply, and gives it a status.
+    /// An event is not told to the contact at all: says so in reply to what it is `about`, and gives it a status.
     pub(super) fn reject(
         &mut self,
         portal: &ContactKey,
         event: &OwnedEventId,
+        about: &OwnedEventId,
         reason: Reason,
         sentence: String,
     ) -> Result<(), StoreError> {
@@ -405,17 +406,18 @@ impl Engine {
             _ => "unsupported",
         };
         let trouble = Trouble { reason, error: error.to_owned(), sentence };
-        self.fail(portal, event, State::FailPermanent, &trouble)
+        self.fail(portal, event, about, State::FailPermanent, &trouble)
     }
 
     fn fail(
         &mut self,
         portal: &ContactKey,
         event: &OwnedEventId,
+        about: &OwnedEventId,
         state: State,
         trouble: &Trouble,
     ) -> Result<(), StoreError> {
-        let notice = failure::to_matrix(&trouble.sentence, Some(event.clone()));
+        let notice = failure::to_matrix(&trouble.sentence, Some(about.clone()));
         self.bridge.owe_event(portal, Sender::Bot, notice, None, Vec::new())?;
         self.owe_status(portal, event, state, Some(trouble))
     }

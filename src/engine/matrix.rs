@@ -325,7 +325,7 @@ impl Engine {
             "m.room.redaction" => self.say_redaction(portal, event),
             "m.room.encrypted" => {
                 let text = "Your message was not sent: I cannot read encrypted messages yet.";
-                return self.reject(portal, &event.id, Reason::Undecryptable, text.to_owned());
+                return self.reject(portal, &event.id, &event.id, Reason::Undecryptable, text.to_owned());
             }
             _ => {
                 self.bridge.ignore("event that is not translated");

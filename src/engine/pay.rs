@@ -490,7 +490,7 @@ impl Engine {
 
 fn notice_content(notice: &Notice, edits: Option<&str>) -> serde_json::Value {
     let mut content = json!({ "msgtype": "m.notice", "body": notice.text, "m.mentions": {} });
-    if let Some(html) = &notice.html {
+    if let Some(html) = notice.html.clone().or_else(|| crate::bot::html_of(&notice.text)) {
         content["format"] = json!("org.matrix.custom.html");
         content["formatted_body"] = json!(html);
     }

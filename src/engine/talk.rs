@@ -479,7 +479,13 @@ impl Engine {
             Untold::Sentence(sentence) => format!("Your {what}: {sentence}."),
             Untold::Store(_) => return Ok(()),
         };
-        self.reject(portal, &event.id, Reason::Unsupported, text)
+        // Clients show what a reaction or a redaction is about, and not these themselves.
+        let about = match event.kind.as_str() {
+            "m.reaction" => reaction::from_matrix(&event.content).map(|(target, _)| target),
+            "m.room.redaction" => event.redacts.clone(),
+            _ => None,
+        };
+        self.reject(portal, &event.id, about.as_ref().unwrap_or(&event.id), Reason::Unsupported, text)
     }
 
     /// What the contact's clients can do, as far as it is known: those on line, else those that were there last.

@@ -248,7 +248,9 @@ impl Engine {
         }
         import.told = Some(uptime);
         let Some(row) = self.bridge.store.login(login)? else { return Ok(()) };
-        let text = if finished {
+        let text = if finished && total == 1 {
+            format!("{}: your contact is here.", row.account)
+        } else if finished {
             format!("{}: all {total} contacts are here.", row.account)
         } else {
             format!("{}: {made} of {total} contacts", row.account)

@@ -4,10 +4,9 @@
 //! its time is over. XEP-0466 lets the one who spoke last decide the time of what follows.
 
 use minidom::Element;
-use serde_json::json;
 
 use super::{
-    reaction, retraction,
+    failure, reaction, retraction,
     stanza::{CLIENT, Stanza, addressed, element, set},
 };
 use crate::domain::{
@@ -60,8 +59,7 @@ pub fn can_disappear(stanza: &Element) -> bool {
 
 /// What the room is told when the time has changed.
 pub fn to_matrix(timer: Option<u32>) -> MatrixEvent {
-    let content = json!({ "msgtype": "m.notice", "body": words(timer), "m.mentions": {} });
-    MatrixEvent { kind: "m.room.message".to_owned(), content: content.to_string() }
+    failure::all_well(&words(timer))
 }
 
 /// The same for an answer of the bot.

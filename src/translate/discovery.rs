@@ -20,6 +20,8 @@ pub const CAPS: &str = xmpp_parsers::ns::CAPS;
 pub const PING: &str = xmpp_parsers::ns::PING;
 const VERSION: &str = xmpp_parsers::ns::VERSION;
 const TIME: &str = xmpp_parsers::ns::TIME;
+/// XEP-0004.
+const FORMS: &str = xmpp_parsers::ns::DATA_FORMS;
 /// What we call ourselves (XEP-0115 `node`).
 const NODE: &str = "https://github.com/messenger-bridge/messenger-bridge";
 const NAME: &str = "messenger-bridge";
@@ -116,8 +118,8 @@ pub fn features(answer: &Element) -> Features {
     known.fold(Features::default(), |features, (_, feature)| features.with(*feature))
 }
 
-/// Does the answer fit the capabilities `node#ver` that presence told (XEP-0115 section 5.4, SHA-1, identities and features;
-/// an answer with forms is taken for one that does not fit)? Only then may it speak for every client with the same.
+/// Does the answer fit the capabilities `node#ver` that presence told (XEP-0115 sections 5.1 and 5.4, with SHA-1)? Only then
+/// may it speak for every client with the same.
 pub fn is_verified(answer: &Element, caps: &str) -> bool {
     let (Some(query), Some((_, ver))) = (answer.get_child("query", INFO), caps.rsplit_once('#')) else { return false };
     let attr = |child: &Element, name: &str| child.attr(name).unwrap_or_default().to_owned();
@@ -136,10 +138,43 @@ pub fn is_verified(answer: &Element, caps: &str) -> bool {
         .collect();
     let mut features: Vec<String> =
         query.children().filter(|child| child.is("feature", INFO)).map(|child| attr(child, "var")).collect();
-    identities.sort_unstable();
-    features.sort_unstable();
-    let text: String = identities.into_iter().chain(features).map(|part| part + "<").collect();
+    let mut forms: Vec<(String, String)> = query.children().filter_map(form).collect();
+    for sorted in [&mut identities, &mut features] {
+        sorted.sort_unstable();
+    }
+    forms.sort_unstable();
+    // An answer that says a thing twice is ill-formed (section 5.4).
+    let twice = |list: &[String]| list.windows(2).any(|pair| pair[0] == pair[1]);
+    if twice(&identities) || twice(&features) || forms.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        return false;
+    }
+    let mut text: String = identities.into_iter().chain(features).map(|part| part + "<").collect();
+    text.extend(forms.into_iter().map(|(_, part)| part));
     STANDARD.encode(Sha1::digest(text)) == ver
+}
+
+/// What a form adds to that text, after its `FORM_TYPE` (XEP-0115 section 5.1, XEP-0128). `None` where it has none that counts.
+fn form(element: &Element) -> Option<(String, String)> {
+    if !element.is("x", FORMS) {
+        return None;
+    }
+    let mut kind = None;
+    let mut fields = Vec::new();
+    for field in element.children().filter(|child| child.is("field", FORMS)) {
+        let mut values: Vec<String> =
+            field.children().filter(|child| child.is("value", FORMS)).map(Element::text).collect();
+        values.sort_unstable();
+        match field.attr("var").unwrap_or_default() {
+            "FORM_TYPE" if field.attr("type") == Some("hidden") => kind = values.into_iter().next(),
+            "FORM_TYPE" => return None,
+            var => fields.push((var.to_owned(), values)),
+        }
+    }
+    fields.sort_unstable();
+    let kind = kind?;
+    let parts = fields.into_iter().flat_map(|(var, values)| std::iter::once(var).chain(values));
+    let text = std::iter::once(kind.clone()).chain(parts).map(|part| part + "<").collect();
+    Some((kind, text))
 }
 
 /// Our answer to a question that any client may be asked; `None` if it is not ours to answer. `now` and `version` are told
@@ -213,6 +248,43 @@ mod tests {
                    <feature var='http://jabber.org/protocol/muc'/></query></iq>";
         assert!(is_verified(&xml.parse().unwrap(), "http://code.google.com/p/exodus#QgayPKawpkPSDYmwT/WM94uAlu0="));
         assert!(!is_verified(&xml.parse().unwrap(), "http://code.google.com/p/exodus#AAAAPKawpkPSDYmwT/WM94uAlu0="));
+    }
+
+    /// XEP-0115 section 5.3, the complex generation example.
+    #[test]
+    fn capabilities_with_a_form_are_verified() {
+        let answer = |form_type: &str| -> Element {
+            format!(
+                "<iq xmlns='jabber:client' type='result'><query xmlns='http://jabber.org/protocol/disco#info'>\
+                 <identity xml:lang='en' category='client' name='Psi 0.11' type='pc'/>\
+                 <identity xml:lang='el' category='client' name='Ψ 0.11' type='pc'/>\
+                 <feature var='http://jabber.org/protocol/caps'/><feature var='http://jabber.org/protocol/disco#info'/>\
+                 <feature var='http://jabber.org/protocol/disco#items'/><feature var='http://jabber.org/protocol/muc'/>\
+                 <x xmlns='jabber:x:data' type='result'>{form_type}\
+                 <field var='os'><value>Mac</value></field>\
+                 <field var='ip_version' type='text-multi'><value>ipv6</value><value>ipv4</value></field>\
+                 <field var='os_version'><value>10.5.1</value></field><field var='software'><value>Psi</value></field>\
+                 <field var='software_version'><value>0.11</value></field></x></query></iq>"
+            )
+            .parse()
+            .unwrap()
+        };
+        let caps = "http://psi-im.org#q07IKJEyjvHSyhy//CH0CxmKi8w=";
+        let kind = "<field var='FORM_TYPE' type='hidden'><value>urn:xmpp:dataforms:softwareinfo</value></field>";
+        assert!(is_verified(&answer(kind), caps));
+        // A form whose type is none is not counted, so this is another answer.
+        for other in ["", "<field var='FORM_TYPE'><value>urn:xmpp:dataforms:softwareinfo</value></field>"] {
+            assert!(!is_verified(&answer(other), caps));
+        }
+    }
+
+    /// XEP-0115 section 5.4: what is said twice makes an answer ill-formed, whatever its hash.
+    #[test]
+    fn an_answer_that_says_a_thing_twice_is_not_verified() {
+        let xml = "<iq xmlns='jabber:client' type='result'><query xmlns='http://jabber.org/protocol/disco#info'>\
+                   <identity category='client' type='pc'/><feature var='a'/><feature var='a'/></query></iq>";
+        let ver = STANDARD.encode(Sha1::digest("client/pc//<a<a<"));
+        assert!(!is_verified(&xml.parse().unwrap(), &format!("x#{ver}")));
     }
 
     /// XEP-0030 section 3.1, example 2.

@@ -34,7 +34,7 @@ pub fn from_xmpp(stanza: &mut Stanza) -> Option<String> {
 /// The notice in the room, with the sender's own fallback text where there is one.
 pub fn to_matrix(method: &str, fallback: Option<&str>) -> MatrixEvent {
     let mut text = format!(
-        "\u{1f512} This message is encrypted with {method}, which I cannot read. Ask the sender to turn encryption off in this chat, or read it in an app that has the key."
+        "\u{1f512} This message is encrypted with {method}, which this bridge cannot read. Ask the sender to turn encryption off in this chat, or read it in an app that has the key."
     );
     if let Some(fallback) = fallback {
         text.push_str("\nTheir app says: ");

@@ -1,13 +1,16 @@
 //! Failures: an error stanza (RFC 6120 section 8.3) -> a notice in reply to the message that it answers.
 
 use ruma::OwnedEventId;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     blocking,
     stanza::{CLIENT, STANZAS, Stanza},
 };
-use crate::domain::{effect::MatrixEvent, text::one_line};
+use crate::{
+    bot::html_of,
+    domain::{effect::MatrixEvent, text::one_line},
+};
 
 /// Most characters of the other side's words that are shown.
 const MAX_WORDS: usize = 200;
@@ -67,18 +70,48 @@ impl StanzaError {
     }
 }
 
-/// A notice of the bot in reply to an event.
+/// A notice of the bot that something is wrong, in reply to an event.
 pub fn to_matrix(text: &str, about: Option<OwnedEventId>) -> MatrixEvent {
-    let mut content = json!({ "msgtype": "m.notice", "body": format!("\u{26a0}\u{fe0f} {text}"), "m.mentions": {} });
+    let mut content = content(&format!("\u{26a0}\u{fe0f} {text}"));
+    content["m.mentions"] = json!({});
     if let Some(event) = about {
         content["m.relates_to"] = json!({ "m.in_reply_to": { "event_id": event } });
     }
     MatrixEvent { kind: "m.room.message".to_owned(), content: content.to_string() }
 }
 
+/// A notice of the bot that all is as it should be.
+pub fn all_well(text: &str) -> MatrixEvent {
+    let mut content = content(text);
+    content["m.mentions"] = json!({});
+    MatrixEvent { kind: "m.room.message".to_owned(), content: content.to_string() }
+}
+
+/// What a notice says, with commands as code.
+pub(super) fn content(text: &str) -> Value {
+    let mut content = json!({ "msgtype": "m.notice", "body": text });
+    if let Some(html) = html_of(text) {
+        content["format"] = json!("org.matrix.custom.html");
+        content["formatted_body"] = json!(html);
+    }
+    content
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_are_code_and_only_what_is_wrong_has_a_sign() {
+        let shown = |event: MatrixEvent| -> Value { serde_json::from_str(&event.content).unwrap() };
+        let wrong = shown(to_matrix("Not sent: `!msgr unblock` ends it, <b>.", None));
+        assert_eq!(
+            wrong["formatted_body"],
+            "\u{26a0}\u{fe0f} Not sent: <code>!msgr unblock</code> ends it, &lt;b&gt;."
+        );
+        let well = shown(all_well("All is well."));
+        assert_eq!(well, json!({ "msgtype": "m.notice", "body": "All is well.", "m.mentions": {} }));
+    }
 
     /// RFC 6120 section 8.3.1, shape of an error.
     #[test]

@@ -158,12 +158,9 @@ pub fn edit(text: &str, about: &OwnedEventId, of: &OwnedEventId) -> MatrixEvent 
     let new = failure::to_matrix(text, Some(about.clone()));
     let Ok(Value::Object(new)) = serde_json::from_str::<Value>(&new.content) else { return new };
     let body = new.get("body").and_then(Value::as_str).unwrap_or_default();
-    let content = json!({
-        "msgtype": "m.notice",
-        "body": format!("* {body}"),
-        "m.new_content": { "msgtype": "m.notice", "body": body },
-        "m.relates_to": { "rel_type": "m.replace", "event_id": of },
-    });
+    let mut content = failure::content(&format!("* {body}"));
+    content["m.new_content"] = failure::content(body);
+    content["m.relates_to"] = json!({ "rel_type": "m.replace", "event_id": of });
     MatrixEvent { kind: "m.room.message".to_owned(), content: content.to_string() }
 }
 

@@ -71,7 +71,7 @@ pub fn notice(contact: &BareJid, account: &BareJid, nick: Option<&str>, text: Op
         Some(nick) => format!("{nick} ({contact})"),
         None => contact.to_string(),
     };
-    let words = text.map(|text| format!(" They write: \u{201c}{text}\u{201d}.")).unwrap_or_default();
+    let words = text.map(|text| format!(" They write: \u{201c}{text}\u{201d}")).unwrap_or_default();
     format!(
         "{who} wants to add {account} and see when you are online.{words} Answer with `accept {contact}` or `deny {contact}`."
     )

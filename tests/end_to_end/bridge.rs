@@ -41,6 +41,8 @@ pub struct Plan {
     pub appservice: u16,
     /// See [`Bridge`].
     pub runner: Vec<String>,
+    /// Keys of the homeserver's configuration, an object.
+    pub settings: Value,
 }
 
 impl Plan {
@@ -48,7 +50,15 @@ impl Plan {
     pub fn new(name: &str) -> Self {
         let (port, synapse) = (Port::reserve(), Port::reserve());
         let (homeserver, appservice) = (synapse.number(), port.number());
-        Self { folder: ground::folder(name), port, synapse, homeserver, appservice, runner: Vec::new() }
+        Self {
+            folder: ground::folder(name),
+            port,
+            synapse,
+            homeserver,
+            appservice,
+            runner: Vec::new(),
+            settings: json!({}),
+        }
     }
 }
 
@@ -102,8 +112,8 @@ impl Bridge {
     }
 
     /// The same with these of its registrations installed on the homeserver.
-    fn start_registered(plan: Plan, networks: &Value, sections: &Value, registrations: &[&str]) -> Self {
-        let Plan { folder, port, synapse, homeserver, appservice, runner } = plan;
+    pub fn start_registered(plan: Plan, networks: &Value, sections: &Value, registrations: &[&str]) -> Self {
+        let Plan { folder, port, synapse, homeserver, appservice, runner, settings } = plan;
         let mut config = json!({
             "homeserver": {"address": format!("http://127.0.0.1:{homeserver}"), "domain": Synapse::DOMAIN},
             "appservice": {
@@ -125,7 +135,7 @@ impl Bridge {
         assert!(generated.status.success(), "{}", String::from_utf8_lossy(&generated.stderr));
         let registrations: Vec<PathBuf> = registrations.iter().map(|name| folder.join(name)).collect();
         let registrations: Vec<&Path> = registrations.iter().map(PathBuf::as_path).collect();
-        let synapse = Synapse::start("synapse", synapse, &registrations, &json!({}));
+        let synapse = Synapse::start("synapse", synapse, &registrations, &settings);
         let bridge = Self { synapse, folder, port, runner, process: Mutex::new(None) };
         bridge.launch();
         bridge

@@ -194,6 +194,7 @@ fn what_cannot_be_taken_back_is_said() {
     assert_eq!(stage.messages_to(JID).len(), before);
     let notice = stage.heard(JID).pop().unwrap();
     assert!(notice.body().contains("was not taken back"), "{}", notice.body());
+    assert_eq!(notice.content["m.relates_to"]["m.in_reply_to"]["event_id"], event.as_str());
 }
 
 #[test]
@@ -317,6 +318,21 @@ fn nudges_and_what_cannot_be_read_are_shown() {
     let notice = stage.heard(JID).pop().unwrap();
     assert_eq!(notice.content["msgtype"], "m.notice");
     assert!(notice.body().contains("OMEMO") && notice.body().contains("I sent you"), "{}", notice.body());
+}
+
+#[test]
+fn a_nudge_is_sent_to_an_app_that_knows_it_and_the_person_told() {
+    for (features, answer, nudges) in
+        [(vec!["urn:xmpp:attention:0"], "You sent a nudge.", 1), (vec![], "does not know nudges", 0)]
+    {
+        let mut stage = with_client(&features);
+        let room = stage.room(JID);
+        stage.matrix(&room, OWNER, "m.room.message", None, &json!({ "msgtype": "m.text", "body": "!msgr nudge" }));
+        let said = stage.heard(JID).pop().unwrap();
+        assert!(said.body().contains(answer), "{}", said.body());
+        let sent = stage.messages_to(JID).iter().filter(|m| m.has_child("attention", "urn:xmpp:attention:0")).count();
+        assert_eq!(sent, nudges);
+    }
 }
 
 #[test]

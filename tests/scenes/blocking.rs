@@ -58,8 +58,8 @@ pub(super) fn asked(stage: &Stage) -> Vec<(String, String)> {
 }
 
 fn notices(stage: &Stage) -> Vec<String> {
-    let bodies = stage.bodies(JID).into_iter();
-    bodies.filter_map(|body| body.strip_prefix("\u{26a0}\u{fe0f} ").map(str::to_owned)).collect()
+    let notices = stage.heard(JID).into_iter().filter(|said| said.content["msgtype"] == "m.notice");
+    notices.map(|said| said.body().trim_start_matches("\u{26a0}\u{fe0f} ").to_owned()).collect()
 }
 
 fn last_presence(stage: &Stage) -> PresenceState {

@@ -308,7 +308,10 @@ fn foreign_text_stays_plain_and_mentions_nobody() {
     stage.server_sends("<presence from='tybalt@capulet.lit' type='subscribe'><nick xmlns='http://jabber.org/protocol/nick'>@room &lt;b&gt;</nick><status>@romeo:h.test</status></presence>");
     let said = stage.said().pop().unwrap();
     assert!(said.body().contains("@room") && said.content["m.mentions"] == json!({}), "{said:?}");
-    assert!(said.content.get("formatted_body").is_none());
+    // Commands stand as code in them, and nothing that is a stranger's has form.
+    let html = said.content["formatted_body"].as_str().unwrap();
+    assert!(html.contains("&lt;b&gt;") && html.contains("<code>accept tybalt@capulet.lit</code>"), "{html}");
+    assert!(!html.replace("<code>", "").replace("</code>", "").contains('<'), "{html}");
 }
 
 #[test]

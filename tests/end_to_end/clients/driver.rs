@@ -49,11 +49,16 @@ struct Told {
 impl Driver {
     /// Starts `tests/end_to_end/clients/<script>`; `name` is for messages.
     pub fn start(name: &str, script: &str) -> Self {
-        let folder = ground::folder(name);
         let mut command = Command::new(ground::repository(".tools/venv/bin/python"));
         command.arg("-u").arg(ground::repository("tests/end_to_end/clients").join(script));
         // Clients fetch files from servers whose certificates are by the tests' authority.
         command.env("SSL_CERT_FILE", Authority::trusted().file());
+        Self::run(name, command)
+    }
+
+    /// Starts any program that is told and tells as `driver.py` says.
+    pub fn run(name: &str, command: Command) -> Self {
+        let folder = ground::folder(name);
         let (process, stdin, stdout) = Process::start_piped(name, command, &folder.join("errors.log"));
         let log = Arc::new(Log::default());
         let reader = Arc::clone(&log);

@@ -65,8 +65,12 @@ impl Prosody {
 
     /// A new account whose name begins with `stem`; its password is [`PASSWORD`].
     pub fn account(&self, stem: &str) -> Account {
-        let localpart = unique(stem);
-        self.control(&["register", &localpart, Self::DOMAIN, PASSWORD]);
+        self.account_named(&unique(stem))
+    }
+
+    /// A new account of exactly this name, for a server of one's own.
+    pub fn account_named(&self, localpart: &str) -> Account {
+        self.control(&["register", localpart, Self::DOMAIN, PASSWORD]);
         Account { jid: format!("{localpart}@{}", Self::DOMAIN), reach: self.reach() }
     }
 

@@ -72,12 +72,17 @@ impl Synapse {
 
     /// A new user whose name begins with `stem`.
     pub fn user(&self, stem: &str) -> User {
-        self.register(stem, false)
+        self.register(&unique(stem), false)
+    }
+
+    /// A new user of exactly this name.
+    pub fn user_named(&self, name: &str) -> User {
+        self.register(name, false)
     }
 
     /// A new administrator of the homeserver.
     pub fn admin(&self, stem: &str) -> User {
-        self.register(stem, true)
+        self.register(&unique(stem), true)
     }
 
     /// A request as an application service.
@@ -85,14 +90,13 @@ impl Synapse {
         http::post_as(self.port.number(), path, token, body).expect("Synapse answers").json()
     }
 
-    fn register(&self, stem: &str, admin: bool) -> User {
+    fn register(&self, name: &str, admin: bool) -> User {
         const PATH: &str = "/_synapse/admin/v1/register";
-        let name = unique(stem);
         let port = self.port.number();
         let nonce = http::get(port, PATH).expect("Synapse answers").json()["nonce"].clone();
         let nonce = nonce.as_str().expect("a nonce");
         let mut mac = Hmac::<Sha1>::new_from_slice(SHARED_SECRET.as_bytes()).expect("any key length is good");
-        mac.update([nonce, &name, PASSWORD, if admin { "admin" } else { "notadmin" }].join("\0").as_bytes());
+        mac.update([nonce, name, PASSWORD, if admin { "admin" } else { "notadmin" }].join("\0").as_bytes());
         let mac = format!("{:x}", mac.finalize().into_bytes());
         let body = json!({"nonce": nonce, "username": name, "password": PASSWORD, "admin": admin, "mac": mac});
         let answer = http::post(port, PATH, &body).expect("Synapse answers").json();
