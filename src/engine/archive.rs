@@ -176,17 +176,17 @@ impl Engine {
             if waiting.with.as_ref() != Some(&contact.contact) {
                 continue;
             }
-            let (at, kept) = (waiting.held.at, waiting.held.source == Source::Offline);
+            let (at, stamped) = (waiting.held.at, waiting.stamped);
             let same = |line: &&Recent| {
                 let late = at.since(line.at);
                 line.own == waiting.own
                     && line.message.text == waiting.text
-                    && (-SAME..=if kept { SAME } else { LATE }).contains(&late)
+                    && (-SAME..=if stamped { SAME } else { LATE }).contains(&late)
             };
             if let Some(line) = lines.iter().rposition(same) {
                 waiting.held.at = lines.remove(line).at;
                 among.push(waiting);
-            } else if !kept || at < first {
+            } else if !stamped || at < first {
                 earlier.push(waiting);
             }
         }

@@ -372,7 +372,7 @@ impl Engine {
             return Ok(());
         };
         let key = legal(&key);
-        if !self.features_of(portal)?.has(Feature::Reactions) {
+        if !self.all_know_reactions(portal)? {
             let words = Composed { quotes: Some(target), ..bare(event, key) };
             self.owe_composed(portal, words)?;
             return Ok(());
@@ -486,6 +486,24 @@ impl Engine {
             _ => None,
         };
         self.reject(portal, &event.id, about.as_ref().unwrap_or(&event.id), Reason::Unsupported, text)
+    }
+
+    /// Do all of the contact's clients that get messages know reactions? A reaction has no body, so one that does not would show
+    /// nothing; what else is said beside a message has a body that it shows.
+    fn all_know_reactions(&self, contact: &ContactKey) -> Result<bool, StoreError> {
+        if !self.features_of(contact)?.has(Feature::Reactions) {
+            return Ok(false);
+        }
+        let clients = self.bridge.store.resources(contact)?.map(|row| row.list).unwrap_or_default();
+        for client in clients.iter().filter(|client| client.priority >= 0) {
+            // Who says nothing of what it can do knows nothing newer. Of one whose word could not be verified the contact's last
+            // answer counts.
+            let Some(caps) = &client.caps else { return Ok(false) };
+            if self.bridge.store.caps_features(caps)?.is_some_and(|features| !features.has(Feature::Reactions)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// What the contact's clients can do, as far as it is known: those on line, else those that were there last.

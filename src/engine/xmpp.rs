@@ -79,6 +79,8 @@ pub(super) struct Waiting {
     /// With whom it was said.
     pub with: Option<BareJid>,
     pub text: String,
+    /// The server says when it was said.
+    pub stamped: bool,
 }
 
 /// What is known of a message beside the stanza, once its turn has come.
@@ -323,10 +325,11 @@ impl Engine {
                 continue;
             };
             let mut stanza = Stanza::read(&element);
+            let stamped = history::from_xmpp(&mut stanza).is_some();
             let text = message::from_xmpp(&mut stanza).map(|message| message.text).unwrap_or_default();
             let own = stanza.from.as_ref().is_some_and(|from| from.bare == account);
             let with = if own { stanza.to } else { stanza.from }.map(|other| other.bare);
-            waiting.push(Waiting { number, held, element, own, with, text });
+            waiting.push(Waiting { number, held, element, own, with, text, stamped });
         }
         Ok(waiting)
     }

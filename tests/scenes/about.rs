@@ -227,6 +227,28 @@ fn a_contacts_reactions_are_added_and_taken_back_one_by_one() {
     assert_eq!(redactions(&stage).len(), 3);
 }
 
+/// A reaction has no body: an app that does not know it would show nothing.
+#[test]
+fn a_reaction_goes_in_words_while_one_of_the_contacts_apps_does_not_know_it() {
+    let mut stage = modern();
+    stage.server_sends(&message("j1", "<body>Do you love me?</body>"));
+    let (room, event) = (stage.room(JID), stage.event_saying("Do you love me?"));
+    let react = |stage: &mut Stage, key: &str| {
+        let relates = json!({ "m.relates_to": { "rel_type": "m.annotation", "event_id": event, "key": key } });
+        stage.matrix(&room, OWNER, "m.reaction", None, &relates);
+        last(stage)
+    };
+    assert!(react(&mut stage, "1").get_child("reactions", REACTIONS).is_some());
+    // One that gets no messages does not count.
+    stage.server_sends("<presence from='juliet@capulet.lit/bot'><priority>-1</priority></presence>");
+    assert!(react(&mut stage, "2").get_child("reactions", REACTIONS).is_some());
+    stage.server_sends("<presence from='juliet@capulet.lit/old'/>");
+    let said = react(&mut stage, "3");
+    assert!(said.get_child("reactions", REACTIONS).is_none() && said.get_child("body", "jabber:client").is_some());
+    stage.server_sends("<presence from='juliet@capulet.lit/old' type='unavailable'/>");
+    assert!(react(&mut stage, "4").get_child("reactions", REACTIONS).is_some());
+}
+
 #[test]
 fn the_persons_reactions_go_as_one_set() {
     let mut stage = modern();
