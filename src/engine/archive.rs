@@ -162,7 +162,8 @@ impl Engine {
     /// Of what is held with the contact, what was said before the archive's last messages, and what is among them, with the
     /// archive's times, for a slow connection brings things late.
     ///
-    /// What the server had kept has its own stamp, and need not be in the archive. What came live has none; but a stream keeps its
+    /// What the server had kept has its own stamp, and need not be in the archive; with the same stamp as the archive's first it is
+    /// what came just before that. What came live has none; but a stream keeps its
     /// order, so the archive had all that came before its answer, and what is none of its messages was said before them.
     fn split_waiting(
         &mut self,
@@ -186,7 +187,7 @@ impl Engine {
             if let Some(line) = lines.iter().rposition(same) {
                 waiting.held.at = lines.remove(line).at;
                 among.push(waiting);
-            } else if !stamped || at < first {
+            } else if !stamped || at <= first {
                 earlier.push(waiting);
             }
         }

@@ -198,7 +198,12 @@ fn what_the_server_kept_stands_by_its_stamp_beside_the_archives_lines() {
             "<message from='{jid}' type='chat'><body>{body}</body><delay xmlns='urn:xmpp:delay' stamp='2026-01-01T{stamp}Z'/></message>"
         )
     };
-    stage.offline = vec![kept("ok", "12:00:00"), kept("before", "09:00:00"), kept("after", "11:00:00")];
+    stage.offline = vec![
+        kept("ok", "12:00:00"),
+        kept("before", "09:00:00"),
+        kept("just before", "10:00:00"),
+        kept("after", "11:00:00"),
+    ];
     stage.answers.insert(
         "urn:xmpp:archive",
         format!(
@@ -207,10 +212,10 @@ fn what_the_server_kept_stands_by_its_stamp_beside_the_archives_lines() {
         ),
     );
     stage.cut(false);
-    assert_eq!(stage.bodies(jid), ["before", "ok", "mine", "after", "ok"]);
+    assert_eq!(stage.bodies(jid), ["before", "just before", "ok", "mine", "after", "ok"]);
     stage.offline.clear();
     stage.cut(false);
-    assert_eq!(stage.bodies(jid).len(), 5, "asked again, the archive shows nothing twice");
+    assert_eq!(stage.bodies(jid).len(), 6, "asked again, the archive shows nothing twice");
 }
 
 /// The archive keeps the last ten lines of a chat. Where these do not reach back to what was known before the connection broke,
