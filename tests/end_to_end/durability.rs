@@ -158,7 +158,7 @@ fn the_reader_of_traces_reads_calls_that_were_interrupted() {
         "12 read(7<TCP:[127.0.0.1:1->127.0.0.1:9]>, \"GET / HTTP\"..., 99) = 40\n",
         "12 read(9<TCP:[127.0.0.1:3->127.0.0.1:5222]>, \"\\27\", 4096) = 1\n",
         "12 read(9<TCP:[127.0.0.1:3->127.0.0.1:5222]>,  <unfinished ...>\n",
-        "12 <... read resumed>\"\\27\"..., 4096) = 2400\n",
+        "12 <... read resumed>\"\\27\"..., 4096) = 3400\n",
     );
     let socket = "7<TCP:[127.0.0.1:1->127.0.0.1:9]>".to_owned();
     let pushed = || Call::Pushed(socket.clone());

@@ -444,7 +444,13 @@ impl World {
                 }
             }
             Event::Phone(contact) => self.phone(contact),
-            Event::Contact(contact) => self.contact_says(contact),
+            Event::Contact(contact) => {
+                self.contact_says(contact);
+                // People press enter twice, and clocks are coarse.
+                for _ in 0..self.random.between(0, 30) / 29 {
+                    self.contact_says(contact);
+                }
+            }
             Event::Device(contact) => {
                 if self.signed_in() {
                     let body = self.words('d', contact, self.device_said[contact].len());
