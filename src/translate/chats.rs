@@ -1,5 +1,5 @@
 //! What a person has chosen for a chat with one contact, kept on their account's server for their other clients: an item of a
-//! private node (XEP-0223), which holds what [`favourite`](super::favourite) and [`notify`](super::notify) say.
+//! private node (XEP-0223), which holds what [`super::favourite`] and [`super::notify`] say.
 //!
 //! XEP-0469 pins bookmarks of XEP-0402, which are rooms alone: an item there whose id is a contact would make other clients join a
 //! room. XEP-0492 wants its settings within "an element identifying a specific chat by its JID" and names no other place. So they

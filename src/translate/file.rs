@@ -1,6 +1,6 @@
 //! Files: `m.image`, `m.video`, `m.audio`, `m.file`, `m.sticker` with captions (MSC2530) <-> XEP-0066, XEP-0447 with
 //! XEP-0446; XEP-0385 and XEP-0449 in. Where they are put is [`upload`](super::upload)'s; small pictures of them are
-//! [`preview`](super::preview)'s, and voice messages [`voice`](super::voice)'s.
+//! [`super::preview`]'s, and voice messages [`super::voice`]'s.
 
 use std::collections::BTreeSet;
 
