@@ -22,7 +22,7 @@ use crate::{
     },
     translate::{
         chats::{self, Item},
-        discovery, failure, favourite, notify,
+        discovery, failure, favourite, notify, pep,
         stanza::{Stanza, to_xml},
     },
 };
@@ -218,7 +218,7 @@ impl Engine {
     /// The account was asked what it can do: if it keeps private nodes, ours is fetched.
     pub(super) fn on_chats_found(&mut self, login: &LoginId, answer: Option<&Element>) -> Result<(), StoreError> {
         let Some(answer) = answer else { return Ok(()) };
-        let keeps = discovery::has_feature(answer, chats::PUBLISH_OPTIONS);
+        let keeps = discovery::has_feature(answer, pep::PUBLISH_OPTIONS);
         let mut lists = self.bridge.store.lists(login)?;
         lists.chats = Some(keeps);
         self.bridge.store.put_lists(login, &lists)?;

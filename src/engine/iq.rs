@@ -14,7 +14,7 @@ use crate::{
     translate::{
         avatar, bits, blocking, carbon, chats, discovery,
         displayed::{self, Displayed},
-        history, roster,
+        history, pep, roster,
         stanza::{Stanza, addressed, element, set},
         upload, vcard, vcard4,
     },
@@ -243,7 +243,7 @@ impl Engine {
                     session.archive |= archive;
                     live.session_changed = true;
                     live.read.supported =
-                        Some(answer.is_some_and(|answer| discovery::has_feature(answer, displayed::PUBLISH_OPTIONS)));
+                        Some(answer.is_some_and(|answer| discovery::has_feature(answer, pep::PUBLISH_OPTIONS)));
                 }
                 self.ask_displayed(login)?;
             }

@@ -8,8 +8,8 @@
 use minidom::Element;
 
 use super::{
-    favourite, notify,
-    stanza::{element, set, text_element},
+    favourite, notify, pep,
+    stanza::{element, set},
 };
 use crate::domain::{
     BareJid,
@@ -20,11 +20,6 @@ use crate::domain::{
 pub const NODE: &str = "https://github.com/messenger-bridge/messenger-bridge#direct-chats";
 /// What asks the account's server to tell changes (XEP-0163 section 4.3).
 pub const NOTIFY: &str = "https://github.com/messenger-bridge/messenger-bridge#direct-chats+notify";
-/// XEP-0060.
-pub const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
-const EVENT: &str = "http://jabber.org/protocol/pubsub#event";
-/// What a server must know to keep a node private from its first item on (XEP-0223 section 4).
-pub const PUBLISH_OPTIONS: &str = "http://jabber.org/protocol/pubsub#publish-options";
 const NODE_CONFIG: &str = "http://jabber.org/protocol/pubsub#node_config";
 /// What the node has to be (XEP-0223 section 3, with the values that XEP-0402 section 3 has): first what keeps it private.
 const OPTIONS: [(&str, &str); 4] = [
@@ -47,32 +42,30 @@ pub struct Item {
 
 /// Asks for all items.
 pub fn ask() -> Element {
-    let mut items = element("items", PUBSUB);
-    set(&mut items, "node", NODE);
-    wrapped(items)
+    pep::get_all(NODE)
 }
 
 /// Reads the answer.
 pub fn list(answer: &Element) -> Option<Vec<Item>> {
-    let items = answer.get_child("pubsub", PUBSUB)?.get_child("items", PUBSUB)?;
-    (items.attr("node") == Some(NODE)).then(|| read(items, PUBSUB))
+    let items = answer.get_child("pubsub", pep::NS)?.get_child("items", pep::NS)?;
+    (items.attr("node") == Some(NODE)).then(|| read(items, pep::NS))
 }
 
 /// Is this the payload of an event of our node? What it says; a node that is emptied or deleted says `None`.
 pub fn event(payload: &Element) -> Option<Option<Vec<Item>>> {
-    if !payload.is("event", EVENT) {
+    if !payload.is("event", pep::EVENT) {
         return None;
     }
     let of_node = payload.children().find(|child| child.attr("node") == Some(NODE))?;
     match of_node.name() {
-        "items" => Some(Some(read(of_node, EVENT))),
+        "items" => Some(Some(read(of_node, pep::EVENT))),
         "purge" | "delete" => Some(None),
         _ => None,
     }
 }
 
 /// The name and namespace of an event's payload.
-pub const EVENT_PAYLOAD: (&str, &str) = ("event", EVENT);
+pub const EVENT_PAYLOAD: (&str, &str) = ("event", pep::EVENT);
 
 fn read(items: &Element, namespace: &str) -> Vec<Item> {
     let read = |item: &Element| {
@@ -112,60 +105,29 @@ pub fn with_choice(known: Option<&Element>, contact: &BareJid, choice: Choice) -
 /// Keeps it: publishes the item, in a node that is nobody else's to read, or takes it back.
 pub fn keep(contact: &BareJid, chat: Option<&Element>, step: Keep) -> Element {
     if step == Keep::Make {
-        let mut create = element("create", PUBSUB);
+        let mut create = element("create", pep::NS);
         set(&mut create, "node", NODE);
-        let mut configure = element("configure", PUBSUB);
-        configure.append_child(form(NODE_CONFIG, &OPTIONS));
-        let mut pubsub = wrapped(create);
-        pubsub.append_child(configure);
-        return pubsub;
+        let mut configure = element("configure", pep::NS);
+        configure.append_child(pep::form(NODE_CONFIG, &OPTIONS));
+        return pep::pubsub([create, configure]);
     }
-    let mut item = element("item", PUBSUB);
-    set(&mut item, "id", contact.as_str());
     let Some(chat) = chat else {
-        let mut retract = element("retract", PUBSUB);
+        let mut item = element("item", pep::NS);
+        set(&mut item, "id", contact.as_str());
+        let mut retract = element("retract", pep::NS);
         set(&mut retract, "node", NODE);
         set(&mut retract, "notify", "true");
         retract.append_child(item);
-        return wrapped(retract);
+        return pep::pubsub([retract]);
     };
-    item.append_child(chat.clone());
-    let mut publish = element("publish", PUBSUB);
-    set(&mut publish, "node", NODE);
-    publish.append_child(item);
-    let mut pubsub = wrapped(publish);
-    let mut options = element("publish-options", PUBSUB);
     // Some servers know no others in a publication.
     let private = if step == Keep::Publish { &OPTIONS[..] } else { &OPTIONS[..2] };
-    options.append_child(form(PUBLISH_OPTIONS, private));
-    pubsub.append_child(options);
-    pubsub
-}
-
-fn form(kind: &str, options: &[(&str, &str)]) -> Element {
-    const FORM: &str = "jabber:x:data";
-    let mut form = element("x", FORM);
-    set(&mut form, "type", "submit");
-    for (name, value) in [("FORM_TYPE", kind)].iter().chain(options) {
-        let mut field = element("field", FORM);
-        set(&mut field, "var", *name);
-        if *name == "FORM_TYPE" {
-            set(&mut field, "type", "hidden");
-        }
-        field.append_child(text_element("value", FORM, value));
-        form.append_child(field);
-    }
-    form
-}
-
-fn wrapped(child: Element) -> Element {
-    let mut pubsub = element("pubsub", PUBSUB);
-    pubsub.append_child(child);
-    pubsub
+    pep::publish_if(NODE, contact.as_str(), chat.clone(), private)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::pep::{EVENT, NS as PUBSUB, PUBLISH_OPTIONS};
     use super::*;
     use crate::{domain::choice::Notify, translate::stanza::to_xml};
 
@@ -217,10 +179,10 @@ mod tests {
         assert_eq!(xml.parse::<Element>().unwrap(), example.parse::<Element>().unwrap());
         // What is published then is still refused by a node that others may read.
         let xml = to_xml(&keep(&jid("juliet@capulet.lit"), chosen.as_ref(), Keep::PublishMade)).unwrap();
-        let options = format!("<publish-options>{}</publish-options>", form(PUBLISH_OPTIONS, &private));
+        let options = format!("<publish-options>{}</publish-options>", form(pep::PUBLISH_OPTIONS, &private));
         let options: Element =
             options.replacen("<publish-options", &format!("<publish-options xmlns='{PUBSUB}'"), 1).parse().unwrap();
-        assert_eq!(xml.parse::<Element>().unwrap().get_child("publish-options", PUBSUB), Some(&options));
+        assert_eq!(xml.parse::<Element>().unwrap().get_child("publish-options", pep::NS), Some(&options));
         // XEP-0402 section 3.5, "Client removes a new bookmark".
         let xml = to_xml(&keep(&jid("juliet@capulet.lit"), None, Keep::Publish)).unwrap();
         let example = format!(

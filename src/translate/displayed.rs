@@ -3,8 +3,8 @@
 use minidom::Element;
 
 use super::{
-    stable_id,
-    stanza::{Stanza, element, set, text_element},
+    pep, stable_id,
+    stanza::{Stanza, element, set},
 };
 use crate::domain::BareJid;
 
@@ -12,11 +12,6 @@ use crate::domain::BareJid;
 pub const NS: &str = "urn:xmpp:mds:displayed:0";
 /// What asks the server to tell of it (XEP-0163 section 4).
 pub const NOTIFY: &str = "urn:xmpp:mds:displayed:0+notify";
-/// What the account must have before anything is published, lest others could read it (XEP-0490 section 8).
-pub const PUBLISH_OPTIONS: &str = "http://jabber.org/protocol/pubsub#publish-options";
-const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
-const EVENT: &str = "http://jabber.org/protocol/pubsub#event";
-const FORM: &str = "jabber:x:data";
 /// Chats of one answer or event that are looked at.
 const MOST: usize = 10_000;
 
@@ -32,7 +27,7 @@ pub struct Displayed {
 /// Takes what the account's own node tells out of a stanza. `None`: the stanza is of another node, or of none. The caller sees
 /// to it that it comes from the account itself.
 pub fn from_xmpp(stanza: &mut Stanza, account: &BareJid) -> Option<Vec<Displayed>> {
-    let events = stanza.take_all(EVENT);
+    let events = stanza.take_all(pep::EVENT);
     let ours = |event: &Element| event.children().any(|items| items.attr("node") == Some(NS));
     if !events.iter().any(ours) {
         stanza.put_back(events);
@@ -43,7 +38,7 @@ pub fn from_xmpp(stanza: &mut Stanza, account: &BareJid) -> Option<Vec<Displayed
 
 /// What an answer to [`get`] says.
 pub fn read_answer(answer: &Element, account: &BareJid) -> Vec<Displayed> {
-    answer.get_child("pubsub", PUBSUB).map(|pubsub| read_items(pubsub, account)).unwrap_or_default()
+    answer.get_child("pubsub", pep::NS).map(|pubsub| read_items(pubsub, account)).unwrap_or_default()
 }
 
 fn read_items(within: &Element, account: &BareJid) -> Vec<Displayed> {
@@ -62,9 +57,7 @@ fn read_item(item: &Element, account: &BareJid) -> Option<Displayed> {
 
 /// The payload that asks for all of it (XEP-0490 section 4.4).
 pub fn get() -> Element {
-    let mut items = element("items", PUBSUB);
-    set(&mut items, "node", NS);
-    within(items)
+    pep::get_all(NS)
 }
 
 /// The payload that publishes it, for nobody else to see (XEP-0490 section 4.2). `all`: the node is to keep all chats; some
@@ -75,43 +68,13 @@ pub fn to_xmpp(displayed: &Displayed, account: &BareJid, all: bool) -> Element {
     set(&mut id, "id", displayed.id.clone());
     let mut payload = element("displayed", NS);
     payload.append_child(id);
-    let mut item = element("item", PUBSUB);
-    set(&mut item, "id", displayed.contact.as_str());
-    item.append_child(payload);
-    let mut publish = element("publish", PUBSUB);
-    set(&mut publish, "node", NS);
-    publish.append_child(item);
-    let mut form = element("x", FORM);
-    set(&mut form, "type", "submit");
-    for (name, value) in [
-        ("FORM_TYPE", PUBLISH_OPTIONS),
+    let wanted: &[(&str, &str)] = &[
         ("pubsub#persist_items", "true"),
+        ("pubsub#access_model", "whitelist"),
         ("pubsub#max_items", "max"),
         ("pubsub#send_last_published_item", "never"),
-        ("pubsub#access_model", "whitelist"),
-    ] {
-        if !all && matches!(name, "pubsub#max_items" | "pubsub#send_last_published_item") {
-            continue;
-        }
-        let mut field = element("field", FORM);
-        set(&mut field, "var", name);
-        if name == "FORM_TYPE" {
-            set(&mut field, "type", "hidden");
-        }
-        field.append_child(text_element("value", FORM, value));
-        form.append_child(field);
-    }
-    let mut options = element("publish-options", PUBSUB);
-    options.append_child(form);
-    let mut pubsub = within(publish);
-    pubsub.append_child(options);
-    pubsub
-}
-
-fn within(payload: Element) -> Element {
-    let mut pubsub = element("pubsub", PUBSUB);
-    pubsub.append_child(payload);
-    pubsub
+    ];
+    pep::publish_if(NS, displayed.contact.as_str(), payload, if all { wanted } else { &wanted[..2] })
 }
 
 #[cfg(test)]
@@ -179,10 +142,10 @@ mod tests {
         }
         let few = to_xml(&to_xmpp(&romeo("1"), &juliet(), false)).unwrap();
         assert!(few.contains("whitelist") && !few.contains("max_items") && !few.contains("last_published"), "{few}");
-        let item = published.get_child("publish", PUBSUB).unwrap();
-        let mut items = element("items", PUBSUB);
+        let item = published.get_child("publish", pep::NS).unwrap();
+        let mut items = element("items", pep::NS);
         set(&mut items, "node", NS);
         items.append_child(item.children().next().unwrap().clone());
-        assert_eq!(read_items(&within(items), &juliet()), [romeo("0f710f2b-52ed-4d52-b928-784dad74a52b")]);
+        assert_eq!(read_items(&pep::pubsub([items]), &juliet()), [romeo("0f710f2b-52ed-4d52-b928-784dad74a52b")]);
     }
 }

@@ -2,12 +2,14 @@
 
 use minidom::Element;
 
-use super::stanza::{Stanza, element, set};
+use super::stanza::{Stanza, element, set, text_element};
 
 /// XEP-0060.
 pub const NS: &str = xmpp_parsers::ns::PUBSUB;
 /// XEP-0060 section 7.1.2.1: a notification.
 pub const EVENT: &str = xmpp_parsers::ns::PUBSUB_EVENT;
+/// XEP-0060 section 7.1.5: what a node has to be like for a publication to be taken.
+pub const PUBLISH_OPTIONS: &str = "http://jabber.org/protocol/pubsub#publish-options";
 /// Notifications in one stanza that are looked at.
 const AT_ONCE: usize = 16;
 
@@ -63,9 +65,7 @@ pub fn get(node: &str, item: Option<&str>) -> Element {
         }
         None => set(&mut items, "max_items", "1"),
     }
-    let mut pubsub = element("pubsub", NS);
-    pubsub.append_child(items);
-    pubsub
+    pubsub([items])
 }
 
 /// The newest item in the answer to [`get`].
@@ -84,9 +84,49 @@ pub fn publish(node: &str, id: Option<&str>, payload: Element) -> Element {
     let mut publish = element("publish", NS);
     set(&mut publish, "node", node);
     publish.append_child(item);
-    let mut pubsub = element("pubsub", NS);
-    pubsub.append_child(publish);
+    pubsub([publish])
+}
+
+/// The same, only if the node is as these options say, or can be made so (XEP-0060 section 7.1.5).
+pub fn publish_if(node: &str, id: &str, payload: Element, wanted: &[(&str, &str)]) -> Element {
+    let mut pubsub = publish(node, Some(id), payload);
+    let mut options = element("publish-options", NS);
+    options.append_child(form(PUBLISH_OPTIONS, wanted));
+    pubsub.append_child(options);
     pubsub
+}
+
+/// Asks for all items of a node.
+pub fn get_all(node: &str) -> Element {
+    let mut items = element("items", NS);
+    set(&mut items, "node", node);
+    pubsub([items])
+}
+
+/// A request of XEP-0060.
+pub fn pubsub(children: impl IntoIterator<Item = Element>) -> Element {
+    let mut pubsub = element("pubsub", NS);
+    for child in children {
+        pubsub.append_child(child);
+    }
+    pubsub
+}
+
+/// Options of this kind, as a form that is filled in (XEP-0004, XEP-0068).
+pub fn form(kind: &str, options: &[(&str, &str)]) -> Element {
+    const FORM: &str = "jabber:x:data";
+    let mut form = element("x", FORM);
+    set(&mut form, "type", "submit");
+    for (name, value) in [("FORM_TYPE", kind)].iter().chain(options) {
+        let mut field = element("field", FORM);
+        set(&mut field, "var", *name);
+        if *name == "FORM_TYPE" {
+            set(&mut field, "type", "hidden");
+        }
+        field.append_child(text_element("value", FORM, value));
+        form.append_child(field);
+    }
+    form
 }
 
 #[cfg(test)]

@@ -133,13 +133,10 @@ impl Chat<'_> {
     }
 }
 
-/// Asks until it is so: neither side tells a client of ours when account data or an item has changed.
+/// Asks until it is so. What the account's server keeps in a private node is told to no client of ours, and a push rule or a
+/// tag to be gone is no event.
 fn becomes(what: &str, is_so: impl Fn() -> bool) {
-    let began = std::time::Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < super::ground::deadline(), "{what}: not within {} s", began.elapsed().as_secs());
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
+    assert!(super::ground::poll(is_so), "{what}: not in time");
 }
 
 fn ignoring(bridge: &Bridge, alice: &Account, bob: &Account) {

@@ -2,8 +2,6 @@
 //! texts; and links that the bridge serves where a network takes no files.
 
 use std::fs;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -402,15 +400,13 @@ fn a_file_is_a_link_on_the_messenger_service() {
     });
 }
 
-/// The answer once a link has ended.
+/// The answer once a link has ended: its time is over, which is no event.
 fn ends(messenger: &Messenger, link: &str) -> Page {
-    let began = Instant::now();
-    loop {
-        let page = browse(messenger, reqwest::Method::GET, link);
-        if page.status == 404 {
-            return page;
-        }
-        assert!(began.elapsed() < ground::deadline(), "the link does not end: {page:?}");
-        thread::sleep(Duration::from_millis(100));
-    }
+    let mut page = browse(messenger, reqwest::Method::GET, link);
+    let ended = ground::poll(|| {
+        page = browse(messenger, reqwest::Method::GET, link);
+        page.status == 404
+    });
+    assert!(ended, "the link does not end: {page:?}");
+    page
 }
