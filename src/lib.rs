@@ -6,7 +6,7 @@
 //! app                                          wires everything
 //! engine | matrix | web | xmpp                 the state machine | the async shells
 //! translate                                    one file per translated concept
-//! bridge | bot                                 login, portal, ghost, outbox | text <-> command
+//! bridge | bot | desk                          login, portal, ghost, outbox | text <-> command | requests of the doors
 //! store                                        sled, one file per table
 //! domain                                       the vocabulary
 //! ```
@@ -16,6 +16,7 @@ pub mod app;
 pub mod bot;
 pub mod bridge;
 pub mod config;
+pub mod desk;
 pub mod domain;
 pub mod engine;
 pub mod matrix;

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 6] = [
     &["domain"],
     &["store"],
-    &["bridge", "bot"],
+    &["bridge", "bot", "desk"],
     &["translate"],
-    &["engine", "matrix", "web", "xmpp"],
+    &["engine", "matrix", "page", "provisioning", "web", "xmpp"],
     &["app", "config", "registration"],
 ];
 

@@ -17,6 +17,7 @@ use super::{
     public_media::PublicMedia,
 };
 use crate::{
+    desk::Desk,
     domain::{
         Input, Now, Output, StreamId, Timestamp,
         input::{Cause, Failure, Outcome},
@@ -53,6 +54,8 @@ pub struct Shells {
     pub files: Arc<Files>,
     /// Those who come with links to files, where there are any.
     pub public: Option<Arc<PublicMedia>>,
+    /// The bridge's own doors, whose requests are answered.
+    pub desk: Arc<Desk>,
     /// People's account data.
     pub followers: Followers,
     /// What is worth doing only now.
@@ -204,6 +207,7 @@ impl Driver {
                     public.answer(ticket, file);
                 }
             }
+            Output::Respond { ticket, response } => self.shells.desk.answer(ticket, response),
             Output::Now(ephemeral) => self.shells.now.perform(ephemeral),
             Output::Follow { owner, since } => self.shells.followers.follow(&owner, since),
             Output::Unfollow { owner } => self.shells.followers.unfollow(&owner),

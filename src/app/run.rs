@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    desk::Desk,
     domain::{Input, credentials::Secret, file::LinkKey},
     engine::Engine,
     matrix::{
@@ -78,6 +79,13 @@ pub fn run(config: &Config, registration: &Registration) -> Exit {
     let mut settings = settings::settings(config);
     settings.public_media = match settings::public_media(config, &store) {
         Ok(public) => public,
+        Err(error) => {
+            tracing::error!("{error}");
+            return store::exit(&error);
+        }
+    };
+    settings.page = match settings::page(config, &store) {
+        Ok(page) => page,
         Err(error) => {
             tracing::error!("{error}");
             return store::exit(&error);
@@ -211,6 +219,7 @@ async fn serve(
     let web = Web::new(Arc::new(SystemLookup), settings::allowed(config), Limits::default());
     let files = Arc::new(Files::new(client.clone(), identity.bot.clone(), web, trust, bounds));
     let public = links.map(|key| PublicMedia::new(key, Arc::clone(&files), mailbox.clone()));
+    let desk = Desk::new(mailbox.clone());
     let closing = CancellationToken::new();
     let http = tokio::spawn({
         let router = match &public {
@@ -227,6 +236,7 @@ async fn serve(
         work,
         files,
         public,
+        desk,
         record: Record::new(client.clone(), identity.bot.clone()),
         followers: Followers::new(client.clone(), mailbox.clone(), tokio::runtime::Handle::current()),
         now: typing::Now::new(client.clone(), counters, Arc::clone(&keeper)),

@@ -7,8 +7,8 @@ use ruma::UserId;
 use super::files::Trust;
 use crate::{
     bridge::{self, Homeserver, Permission, PermissionKey, Settings},
-    config::{self, Config, CreatePortals, Domains, Level, Network, OfflineAs, Span, TlsMode},
-    domain::{capability, file::LinkKey},
+    config::{self, AfterLogout, Config, CreatePortals, Domains, Level, Network, OfflineAs, Span, TlsMode},
+    domain::{capability, file::LinkKey, request::RoomsAfterLogout},
     store::{Store, StoreError},
     web::Allowed,
     xmpp::{self, NetworkSettings, oauth::OAuthSettings, tls},
@@ -48,6 +48,13 @@ pub fn settings(config: &Config) -> Settings {
         permissions: config.permissions.iter().filter_map(permission).collect(),
         max_file: config.files.max_bytes,
         public_media: None,
+        page: None,
+        max_logins: config.logins.max_logins.try_into().unwrap_or(usize::MAX),
+        after_logout: match config.logins.after_logout {
+            AfterLogout::Leave => RoomsAfterLogout::Leave,
+            AfterLogout::Delete => RoomsAfterLogout::Delete,
+            AfterLogout::Nothing => RoomsAfterLogout::Nothing,
+        },
         version: env!("CARGO_PKG_VERSION"),
         double_puppet: config.double_puppet.registration.is_some(),
     }
@@ -62,6 +69,15 @@ pub fn public_media(config: &Config, store: &Store) -> Result<Option<bridge::Pub
         address: address.as_str().to_owned(),
         expires: whole_millis(config.public_media.expires),
         key: LinkKey::new(store.derive_key("public media")?),
+    }))
+}
+
+/// How links to the page for signing in are made, if the operator wants one. They are made with a key of the store's own.
+pub fn page(config: &Config, store: &Store) -> Result<Option<bridge::SignInPage>, StoreError> {
+    let Some(address) = &config.web.public_address else { return Ok(None) };
+    Ok(Some(bridge::SignInPage {
+        address: address.as_str().trim_end_matches('/').to_owned(),
+        key: LinkKey::new(store.derive_key("sign-in page")?),
     }))
 }
 

@@ -7,6 +7,7 @@ pub mod ghost;
 pub mod look;
 pub mod management;
 pub mod outbox;
+pub mod page_link;
 pub mod portal;
 pub mod puppet;
 pub mod question;
@@ -26,6 +27,7 @@ use crate::{
         effect::{ContactKey, Debt, Effect, Lane},
         file::LinkKey,
         output::{Ephemeral, MatrixWork},
+        request::RoomsAfterLogout,
     },
     store::{Store, StoreError},
 };
@@ -74,6 +76,12 @@ pub struct Settings {
     pub max_file: u64,
     /// Files are given by links of the bridge's own where a network takes none.
     pub public_media: Option<PublicMedia>,
+    /// There is a page for signing in.
+    pub page: Option<SignInPage>,
+    /// So many logins a person may have.
+    pub max_logins: usize,
+    /// What becomes of a login's rooms when it is signed out, where nothing else is said.
+    pub after_logout: RoomsAfterLogout,
     /// The version of the program.
     pub version: &'static str,
     /// The operator has given a registration for double puppeting.
@@ -88,6 +96,15 @@ pub struct PublicMedia {
     /// How long a link lasts, in milliseconds.
     pub expires: u64,
     /// What links are signed with.
+    pub key: LinkKey,
+}
+
+/// How links to the page for signing in are made.
+#[derive(Clone, Debug)]
+pub struct SignInPage {
+    /// The bridge's address as people's browsers reach it.
+    pub address: String,
+    /// What links and sessions are made with.
     pub key: LinkKey,
 }
 

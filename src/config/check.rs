@@ -27,6 +27,8 @@ const EXPIRE: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from
 const FILE_BYTES: RangeInclusive<u64> = 1024..=1024 * 1024 * 1024 * 1024;
 /// How long a link to a file may last.
 const LINK: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(365 * 24);
+/// Logins of one person.
+const MAX_LOGINS: RangeInclusive<u32> = 1..=1000;
 /// Messages per chat.
 const MAX_HISTORY: u32 = 10_000;
 
@@ -103,6 +105,23 @@ pub(super) fn check(config: &mut Config, base: &Path) -> Vec<Fault> {
             fault(&["public_media", "address"], "must end with its path: links go on from there".to_owned());
         }
         _ => {}
+    }
+    match &config.web.public_address {
+        Some(address) if address.url().scheme() != "https" && !address.is_loopback() => {
+            let text = "must begin with https://: whoever reads along on the way would have the passwords";
+            fault(&["web", "public_address"], text.to_owned());
+        }
+        Some(address)
+            if address.url().path() != "/" || address.url().query().is_some() || address.url().fragment().is_some() =>
+        {
+            let text = "must be a host of its own without a path, such as https://bridge.example.org";
+            fault(&["web", "public_address"], text.to_owned());
+        }
+        _ => {}
+    }
+    if !MAX_LOGINS.contains(&config.logins.max_logins) {
+        let text = format!("not between {} and {}", MAX_LOGINS.start(), MAX_LOGINS.end());
+        fault(&["logins", "max_logins"], text);
     }
     for (key, value) in [("initial", config.history.initial), ("catch_up", config.history.catch_up)] {
         if value > MAX_HISTORY {

@@ -65,4 +65,7 @@ pub const KEYS: &[Key] = &[
     scalar("public_media.expires"),
     scalar("logging.level"),
     scalar("logging.format"),
+    scalar("web.public_address"),
+    scalar("logins.max_logins"),
+    scalar("logins.after_logout"),
 ];

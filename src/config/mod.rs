@@ -25,8 +25,8 @@ pub use keys::{KEYS, Key};
 pub use network::{Domains, Endpoint, MessengerNetwork, Network, OAuth, Profile, Tls, TlsMode, XmppNetwork};
 pub use permissions::{Level, Permissions};
 pub use sections::{
-    Appservice, Bot, Config, CreatePortals, DoublePuppet, Fetch, Files, History, Homeserver, LogFormat, LogLevel,
-    Logging, OfflineAs, Outbox, Portals, Presence, PublicMedia, Store, Strangers,
+    AfterLogout, Appservice, Bot, Config, CreatePortals, DoublePuppet, Fetch, Files, History, Homeserver, LogFormat,
+    LogLevel, Logging, Logins, OfflineAs, Outbox, Portals, Presence, PublicMedia, Store, Strangers, Web,
 };
 pub use values::{HostPort, Span, WebUrl};
 

@@ -56,6 +56,42 @@ pub struct Config {
     /// Logs, on stderr.
     #[serde(default)]
     pub logging: Logging,
+    /// What people's browsers reach.
+    #[serde(default)]
+    pub web: Web,
+    /// People's logins.
+    #[serde(default)]
+    pub logins: Logins,
+}
+
+/// What people's browsers reach.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Web {
+    /// The bridge's address as they reach it, through a reverse proxy; with one there is a page for signing in.
+    pub public_address: Option<WebUrl>,
+}
+
+/// People's logins.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Logins {
+    /// So many a person may have at most.
+    pub max_logins: u32,
+    /// What becomes of a login's rooms when it is signed out.
+    pub after_logout: AfterLogout,
+}
+
+/// What becomes of a login's rooms when it is signed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AfterLogout {
+    /// The bot and the ghosts leave them.
+    Leave,
+    /// That, and the person is taken out of them.
+    Delete,
+    /// They stay as they are.
+    Nothing,
 }
 
 /// The homeserver.
@@ -304,6 +340,12 @@ impl Default for Files {
 impl Default for PublicMedia {
     fn default() -> Self {
         Self { enabled: false, address: None, expires: Span(Duration::from_hours(7 * 24)) }
+    }
+}
+
+impl Default for Logins {
+    fn default() -> Self {
+        Self { max_logins: 10, after_logout: AfterLogout::Leave }
     }
 }
 

@@ -305,6 +305,19 @@ fn links_to_files_need_an_address_and_tls() {
 }
 
 #[test]
+fn the_page_for_signing_in_needs_tls_and_a_host_of_its_own() {
+    let with = |section: &str| load(&format!("{MINIMAL}{section}\n"));
+    let said = |section: &str| with(section).unwrap_err().to_string();
+    assert!(load(MINIMAL).unwrap().web.public_address.is_none(), "off by default");
+    assert!(said("web: { public_address: 'http://b.example.org' }").contains("must begin with https://"));
+    assert!(said("web: { public_address: 'https://b.example.org/x' }").contains("without a path"));
+    assert!(said("logins: { max_logins: 0 }").contains("not between 1 and 1000"));
+    assert!(said("logins: { after_logout: stay }").contains("after_logout"));
+    assert!(with("web: { public_address: 'http://127.0.0.1:8080' }").is_ok());
+    assert!(with("web: { public_address: 'https://b.example.org/' }").is_ok());
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_its_own_error() {
     let folder = Folder::new(MINIMAL);
     let missing = Config::load_with(&folder.path("absent.yaml"), []).unwrap_err();

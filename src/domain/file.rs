@@ -3,8 +3,10 @@
 
 use std::fmt;
 
+use hmac::{Hmac, Mac};
 use ruma::OwnedEventId;
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::{DebtId, LoginId, Timestamp, effect::Sender, input::Failure};
@@ -177,9 +179,14 @@ impl LinkKey {
         Self(bytes)
     }
 
-    /// Its bytes.
-    pub fn expose(&self) -> &[u8; 32] {
-        &self.0
+    /// HMAC-SHA-256 (RFC 2104) over the text.
+    pub fn mac(&self, text: &str) -> Hmac<Sha256> {
+        // A key of 32 bytes is shorter than SHA-256's block of 64: HMAC takes it as it is.
+        let mut block = Zeroizing::new([0; 64]);
+        block[..32].copy_from_slice(&*self.0);
+        let mut mac = <Hmac<Sha256> as Mac>::new((&*block).into());
+        mac.update(text.as_bytes());
+        mac
     }
 }
 

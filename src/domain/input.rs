@@ -8,6 +8,7 @@ use super::{
     credentials::Tokens,
     file::{LinkId, TransferOutcome},
     output::{AskId, WorkId},
+    request::Request,
     stream::{StreamEnd, StreamReport},
 };
 
@@ -64,6 +65,13 @@ pub enum Input {
         ticket: Ticket,
         /// Which.
         link: LinkId,
+    },
+    /// Someone asks through a door of the bridge's own; is answered by [`super::Output::Respond`].
+    Requested {
+        /// Whom to answer.
+        ticket: Ticket,
+        /// What they ask.
+        request: Request,
     },
     /// A question to the outside is answered.
     Answered {

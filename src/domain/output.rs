@@ -7,6 +7,7 @@ use super::{
     choice::Notify,
     credentials::Secret,
     file::{PublicFile, Transfer},
+    request::Response,
     stream::StreamOrder,
 };
 
@@ -42,6 +43,13 @@ pub enum Output {
         ticket: Ticket,
         /// Which.
         file: Option<PublicFile>,
+    },
+    /// The answer to [`super::Input::Requested`].
+    Respond {
+        /// Whom to answer.
+        ticket: Ticket,
+        /// With what.
+        response: Response,
     },
     /// Worth doing now or not at all.
     Now(Ephemeral),
@@ -388,11 +396,15 @@ pub enum Ask {
     BeginOAuth {
         /// The network in the configuration.
         network: String,
+        /// Where the provider sends the person back to; `None`: as configured.
+        redirect: Option<String>,
     },
     /// Redeem an authorization code (RFC 6749 section 4.1.3).
     RedeemCode {
         /// The network.
         network: String,
+        /// As it was when the link was made: the provider compares them.
+        redirect: Option<String>,
         /// The code.
         code: Secret,
         /// The PKCE verifier.

@@ -26,6 +26,7 @@ mod publish;
 mod puppet;
 mod read_state;
 pub mod recovery;
+mod request;
 mod review;
 mod rooms;
 mod session;
@@ -168,6 +169,7 @@ impl Engine {
             Input::Done { work, outcome } => self.on_done(work, outcome)?,
             Input::PublicFileAsked { ticket, link } => self.on_link(ticket, &link)?,
             Input::Transferred { debt, outcome } => self.on_transferred(debt, outcome)?,
+            Input::Requested { ticket, request } => self.on_requested(ticket, request)?,
             Input::Answered { ask, answer } => self.on_answer(ask, answer)?,
             Input::Homeserver { presence, busy } => self.on_homeserver(presence, busy)?,
             Input::AccountData { owner, room, kind, content } => {

@@ -85,7 +85,7 @@ impl Engine {
         if settings.profile.token_decides_account {
             let ask = self.ask_outside(
                 Asked::Begin { owner: owner.clone(), network: network.clone() },
-                Ask::BeginOAuth { network },
+                Ask::BeginOAuth { network, redirect: None },
             );
             self.person(owner).conversation = Some(Conversation::Link { ask });
             return Ok(());
@@ -159,7 +159,7 @@ impl Engine {
             Redirect::Code { code, state: given } if given.as_deref() == Some(state.as_str()) => {
                 let ask = self.ask_outside(
                     Asked::Redeem { owner: owner.clone(), network: network.clone() },
-                    Ask::RedeemCode { network, code, verifier },
+                    Ask::RedeemCode { network, redirect: None, code, verifier },
                 );
                 self.person(owner).conversation = Some(Conversation::Redeeming { ask });
                 Ok(())

@@ -5,8 +5,7 @@
 //! people; nothing goes by it.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
+use hmac::Mac;
 
 use crate::domain::{
     DebtId, LoginId, Timestamp,
@@ -18,26 +17,17 @@ pub const PATH: &str = "/public";
 /// Longest signed part, in bytes.
 const LONGEST: usize = 256;
 
-fn mac(key: &LinkKey, signed: &str) -> Hmac<Sha256> {
-    // A key of 32 bytes is shorter than SHA-256's block of 64: HMAC takes it as it is.
-    let mut block = zeroize::Zeroizing::new([0; 64]);
-    block[..32].copy_from_slice(key.expose());
-    let mut mac = <Hmac<Sha256> as Mac>::new((&*block).into());
-    mac.update(signed.as_bytes());
-    mac
-}
-
 /// The link to a file, below the bridge's own `address`.
 pub fn write(address: &str, key: &LinkKey, id: &LinkId, ends: Timestamp, name: &str) -> String {
     let signed = format!("{}.{}.{}", id.login, id.debt.0, ends.0);
-    let signature = URL_SAFE_NO_PAD.encode(mac(key, &signed).finalize().into_bytes());
+    let signature = URL_SAFE_NO_PAD.encode(key.mac(&signed).finalize().into_bytes());
     format!("{}{PATH}/{signed}.{signature}/{}", address.trim_end_matches('/'), escaped(name))
 }
 
 /// What a link's signed part leads to, if it is ours and has not ended. The signature is compared in constant time.
 pub fn read(key: &LinkKey, token: &str, now: Timestamp) -> Option<LinkId> {
     let (signed, signature) = Some(token).filter(|token| token.len() <= LONGEST)?.rsplit_once('.')?;
-    mac(key, signed).verify_slice(&URL_SAFE_NO_PAD.decode(signature).ok()?).ok()?;
+    key.mac(signed).verify_slice(&URL_SAFE_NO_PAD.decode(signature).ok()?).ok()?;
     let mut parts = signed.split('.');
     let (login, debt, ends) = (parts.next()?, parts.next()?, parts.next()?);
     let ends: i64 = ends.parse().ok()?;

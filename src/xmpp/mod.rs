@@ -245,7 +245,7 @@ impl Xmpp {
 
     /// Answers a question of the engine about a network's OAuth provider.
     pub async fn answer(&self, ask: Ask) -> Answer {
-        let (Ask::BeginOAuth { network } | Ask::RedeemCode { network, .. } | Ask::Refresh { network, .. }) = &ask;
+        let (Ask::BeginOAuth { network, .. } | Ask::RedeemCode { network, .. } | Ask::Refresh { network, .. }) = &ask;
         match self.networks.get(network).and_then(|network| network.oauth.as_ref()) {
             Some(settings) => oauth::answer(settings, &self.shared.tls, ask).await,
             None => Answer::OAuthFailed {

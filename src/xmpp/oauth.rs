@@ -79,7 +79,11 @@ struct HttpError(String);
 
 /// Answers the engine's question.
 pub async fn answer(settings: &OAuthSettings, tls: &Tls, ask: Ask) -> Answer {
-    let client = match client(settings) {
+    let redirect = match &ask {
+        Ask::BeginOAuth { redirect, .. } | Ask::RedeemCode { redirect, .. } => redirect.as_deref(),
+        Ask::Refresh { .. } => None,
+    };
+    let client = match client(settings, redirect) {
         Ok(client) => client,
         Err(failed) => return failed.into(),
     };
@@ -126,7 +130,8 @@ async fn renew(client: &Client, settings: &OAuthSettings, tls: &Tls, refresh: &S
     read(client.exchange_refresh_token(&token).request_async(&send).await, Some(refresh))
 }
 
-fn client(settings: &OAuthSettings) -> Result<Client, Failed> {
+/// `redirect`: where the provider sends the person back to, if not as configured.
+fn client(settings: &OAuthSettings, redirect: Option<&str>) -> Result<Client, Failed> {
     for url in [&settings.authorize_url, &settings.token_url] {
         if !is_safe(url) {
             return Err(Failed::configuration("authorize_url and token_url must be https, or http on loopback"));
@@ -134,8 +139,8 @@ fn client(settings: &OAuthSettings) -> Result<Client, Failed> {
     }
     let authorize = AuthUrl::new(settings.authorize_url.clone()).map_err(|_| Failed::configuration("authorize_url"))?;
     let token = TokenUrl::new(settings.token_url.clone()).map_err(|_| Failed::configuration("token_url"))?;
-    let redirect =
-        RedirectUrl::new(settings.redirect_url.clone()).map_err(|_| Failed::configuration("redirect_url"))?;
+    let redirect = RedirectUrl::new(redirect.unwrap_or(&settings.redirect_url).to_owned())
+        .map_err(|_| Failed::configuration("redirect_url"))?;
     let mut client = BasicClient::new(ClientId::new(settings.client_id.clone()))
         .set_auth_uri(authorize)
         .set_token_uri(token)
@@ -312,13 +317,14 @@ mod tests {
 
     #[tokio::test]
     async fn the_link_asks_for_a_code_with_a_challenge_and_a_state() {
-        let ask = Ask::BeginOAuth { network: "messenger".to_owned() };
+        let ask = Ask::BeginOAuth { network: "messenger".to_owned(), redirect: None };
         let Answer::OAuthBegun { url, state, verifier } = answer(&settings(), &Tls::new(), ask).await else { panic!() };
         let url = url::Url::parse(&url).unwrap();
         let value = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
         assert_eq!(value("response_type").as_deref(), Some("code"));
         assert_eq!(value("scope").as_deref(), Some("wl.messenger wl.offline_access"));
         assert_eq!(value("state"), Some(state));
+        assert_eq!(value("redirect_uri").as_deref(), Some("https://login.live.com/oauth20_desktop.srf"));
         assert_eq!(value("code_challenge_method").as_deref(), Some("S256"));
         let challenge =
             PkceCodeChallenge::from_code_verifier_sha256(&PkceCodeVerifier::new(verifier.expose().to_owned()));
@@ -326,10 +332,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_person_comes_back_to_where_the_question_says() {
+        let ours = "https://bridge.example.org/login/return";
+        let ask = Ask::BeginOAuth { network: "messenger".to_owned(), redirect: Some(ours.to_owned()) };
+        let Answer::OAuthBegun { url, .. } = answer(&settings(), &Tls::new(), ask).await else { panic!() };
+        let url = url::Url::parse(&url).unwrap();
+        assert!(url.query_pairs().any(|(key, value)| key == "redirect_uri" && value == ours), "{url}");
+    }
+
+    #[tokio::test]
     async fn tokens_never_travel_in_the_clear() {
         for url in ["http://login.live.com/token", "http://10.0.0.1/token", "ftp://localhost/", "token"] {
             let settings = OAuthSettings { token_url: url.to_owned(), ..settings() };
-            let ask = Ask::BeginOAuth { network: String::new() };
+            let ask = Ask::BeginOAuth { network: String::new(), redirect: None };
             assert!(matches!(answer(&settings, &Tls::new(), ask).await, Answer::OAuthFailed { .. }), "{url}");
         }
         for url in ["http://127.0.0.1:1/t", "http://[::1]/t", "http://localhost:80/t", "https://a.example/t"] {

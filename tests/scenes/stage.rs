@@ -18,6 +18,7 @@ use messenger_bridge::{
         file::{Job, PublicFile, Stored, Transfer, TransferOutcome},
         input::{Answer, Cause, EphemeralEvent, Failure, Outcome, Receipt, RoomEvent, RoomPage},
         output::{Ask, Ephemeral, MatrixCall, RoomKind},
+        request::{Request, Response, RoomsAfterLogout},
         stream::{ConnectOrder, Management, StreamEnd, StreamOrder, StreamReport, StreamUp},
     },
     engine::Engine,
@@ -69,6 +70,10 @@ pub struct Stage {
     pub held: bool,
     /// What links led to.
     pub linked: Vec<Option<PublicFile>>,
+    /// What doors were answered, and not looked at yet.
+    pub responses: HashMap<Ticket, Response>,
+    /// Every question to the outside.
+    pub asked: Vec<Ask>,
     /// Every stanza to the XMPP server, oldest first.
     pub sent: Vec<Element>,
     pub connects: Vec<ConnectOrder>,
@@ -152,6 +157,9 @@ impl Stage {
             permissions: vec![(PermissionKey::Server("h.test".to_owned()), Permission::User)],
             max_file: 1_000_000,
             public_media: None,
+            page: None,
+            max_logins: 10,
+            after_logout: RoomsAfterLogout::Leave,
             version: "9.9",
             double_puppet: false,
         }
@@ -173,6 +181,8 @@ impl Stage {
             transferred: VecDeque::new(),
             held: false,
             linked: Vec::new(),
+            responses: HashMap::new(),
+            asked: Vec::new(),
             sent: Vec::new(),
             connects: Vec::new(),
             answered: Vec::new(),
@@ -339,6 +349,14 @@ impl Stage {
         }
     }
 
+    /// A door asks; what it is told, unless it has to wait.
+    pub fn ask(&mut self, request: Request) -> (Ticket, Option<Response>) {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let ticket = Ticket(NEXT.fetch_add(1, Ordering::Relaxed));
+        self.play(Input::Requested { ticket, request });
+        (ticket, self.responses.remove(&ticket))
+    }
+
     /// Time passes, with every timer that is due.
     pub fn pass(&mut self, millis: u64) {
         let end = self.now.uptime + millis;
@@ -383,6 +401,7 @@ impl Stage {
                 }
             }
             Output::PublicFile { file, .. } => self.linked.push(file),
+            Output::Respond { ticket, response } => drop(self.responses.insert(ticket, response)),
             Output::Now(ephemeral) => self.ephemerals.push(ephemeral),
             Output::Follow { owner, since } => drop(self.followed.insert(owner, since)),
             Output::Unfollow { owner } => drop(self.followed.remove(&owner)),
@@ -430,6 +449,7 @@ impl Stage {
                 inputs.push_back(Input::Done { work: work.id, outcome });
             }
             Output::Ask { ask, question } => {
+                self.asked.push(question.clone());
                 let answer = self.oauth.pop_front().unwrap_or_else(|| match question {
                     Ask::BeginOAuth { .. } => Answer::OAuthBegun {
                         url: "https://login.live.com/?state=s".to_owned(),

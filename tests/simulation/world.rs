@@ -12,6 +12,7 @@ use messenger_bridge::{
         file::{Job, Side, Stored, Transfer, TransferOutcome},
         input::{Answer, Cause, Failure, Outcome, RoomEvent, RoomPage},
         output::{Ask, Ephemeral, MatrixCall, MatrixWork, WorkId},
+        request::RoomsAfterLogout,
         stream::{ConnectOrder, StreamEnd, StreamOrder, StreamReport},
     },
     engine::Engine,
@@ -160,6 +161,9 @@ fn settings(config: Config, random: &mut Random) -> Settings {
         permissions: vec![(PermissionKey::Anyone, Permission::User)],
         max_file: 1_000_000,
         public_media: None,
+        page: None,
+        max_logins: 10,
+        after_logout: RoomsAfterLogout::Leave,
         version: "0",
         double_puppet: config.puppets,
     }

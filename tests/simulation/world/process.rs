@@ -150,7 +150,11 @@ impl World {
                     self.shown.insert(ghost, state.to_string());
                 }
                 Output::Transfer(transfer) => self.transfer(self.run, &transfer),
-                Output::Now(_) | Output::PublicFile { .. } | Output::Follow { .. } | Output::Unfollow { .. } => {}
+                Output::Now(_)
+                | Output::PublicFile { .. }
+                | Output::Respond { .. }
+                | Output::Follow { .. }
+                | Output::Unfollow { .. } => {}
                 Output::Stream { stream, order } => self.order((self.run, stream), order),
             }
         }

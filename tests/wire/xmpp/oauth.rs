@@ -24,7 +24,7 @@ async fn ask(response: &str, code: bool) -> (Answer, String) {
     let xmpp = Xmpp::new(HashMap::from([("net".to_owned(), settings)]));
     let network = "net".to_owned();
     let question = if code {
-        Ask::RedeemCode { network, code: Secret::new("C0de"), verifier: Secret::new("v".repeat(43)) }
+        Ask::RedeemCode { network, redirect: None, code: Secret::new("C0de"), verifier: Secret::new("v".repeat(43)) }
     } else {
         Ask::Refresh { network, refresh: Secret::new("0ld") }
     };
@@ -117,7 +117,7 @@ async fn a_refusal_is_told_from_a_failure() {
 #[tokio::test]
 async fn a_network_without_a_provider_says_so() {
     let xmpp = Xmpp::new(HashMap::from([("net".to_owned(), NetworkSettings::default())]));
-    let answer = xmpp.answer(Ask::BeginOAuth { network: "net".to_owned() }).await;
+    let answer = xmpp.answer(Ask::BeginOAuth { network: "net".to_owned(), redirect: None }).await;
     assert!(matches!(answer, Answer::OAuthFailed { refused: true, .. }));
 }
 
