@@ -20,6 +20,7 @@ mod hostile;
 mod http;
 mod isolation;
 mod lists;
+mod logins;
 mod long_conversation;
 mod media;
 mod messenger;
