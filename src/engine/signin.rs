@@ -101,7 +101,8 @@ impl Engine {
                     // The bridge is ending.
                     return Ok(());
                 }
-                self.process_refused(candidate.process, &explain(&end), Some(&end))
+                let password = matches!(candidate.credentials, Credentials::Password(_));
+                self.process_refused(candidate.process, &explain(&end, password), Some(&end))
             }
             StreamReport::Stanza(_) | StreamReport::Acked(_) => Ok(()),
         }
@@ -272,13 +273,13 @@ impl Engine {
 }
 
 /// Why a sign-in did not work, with what the person can do.
-fn explain(end: &StreamEnd) -> String {
+fn explain(end: &StreamEnd, password: bool) -> String {
     use crate::domain::stream::Refusal;
     match end {
-        StreamEnd::Refused(Refusal::NotAuthorized) => {
-            "the name or password is wrong, or the token is not valid".to_owned()
-        }
-        StreamEnd::Refused(Refusal::Expired) => "the password or token has expired".to_owned(),
+        StreamEnd::Refused(Refusal::NotAuthorized) if password => "the name or password is wrong".to_owned(),
+        StreamEnd::Refused(Refusal::NotAuthorized) => "the token is not valid for this account".to_owned(),
+        StreamEnd::Refused(Refusal::Expired) if password => "the password has expired".to_owned(),
+        StreamEnd::Refused(Refusal::Expired) => "the token has expired".to_owned(),
         StreamEnd::Refused(Refusal::Disabled) => "the account is disabled".to_owned(),
         StreamEnd::Refused(Refusal::Temporary) => {
             "the server cannot check the sign-in just now; please try again later".to_owned()
