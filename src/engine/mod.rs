@@ -16,16 +16,20 @@ mod files;
 mod ignored;
 mod iq;
 mod links;
+mod login_talk;
 mod logins;
+mod logout;
 mod matrix;
 mod newcomer;
 mod pay;
 mod people;
+mod process;
 mod profile;
 mod publish;
 mod puppet;
 mod read_state;
 pub mod recovery;
+mod redirect;
 mod request;
 mod review;
 mod rooms;
@@ -42,7 +46,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ruma::{OwnedRoomId, OwnedUserId};
 
-use self::{files::Transfers, people::Person, review::Review, session::Live, signin::Candidate};
+use self::{files::Transfers, people::Person, process::Processes, review::Review, session::Live, signin::Candidate};
 use crate::{
     bridge::{Bridge, Homeserver, MatrixWorkFor, Settings, Want},
     domain::{
@@ -96,6 +100,8 @@ enum Timer {
     Delivery(ContactKey),
     /// The next message of a chat disappears.
     Vanish(ContactKey),
+    /// A sign-in has taken too long.
+    SignIn(u64),
 }
 
 /// What a request to the homeserver is for that is not a debt.
@@ -114,6 +120,7 @@ pub struct Engine {
     streams: HashMap<StreamId, Carrier>,
     lives: BTreeMap<LoginId, Live>,
     people: HashMap<OwnedUserId, Person>,
+    processes: Processes,
     asks: HashMap<AskId, signin::Asked>,
     /// Debts that a shell has in hand as a request to the homeserver.
     requests: HashMap<DebtId, Lane>,
@@ -140,6 +147,7 @@ impl Engine {
             streams: HashMap::new(),
             lives: BTreeMap::new(),
             people: HashMap::new(),
+            processes: Processes::default(),
             asks: HashMap::new(),
             requests: HashMap::new(),
             soft: HashMap::new(),
@@ -270,6 +278,7 @@ impl Engine {
                 Timer::Invitation(room) => self.ask_for_invitation(&room)?,
                 Timer::Sweep => self.sweep()?,
                 Timer::Vanish(portal) => self.next_to_vanish(&portal)?,
+                Timer::SignIn(process) => self.process_expired(process)?,
                 Timer::Delivery(portal) if checks < delivery::CHECKS => {
                     checks += 1;
                     self.check_delivery(&portal)?;

@@ -25,6 +25,8 @@ mod read_state;
 mod recovery;
 mod review;
 mod rooms;
+mod sign_in_doors;
 mod signing_in;
+mod signing_out;
 pub(crate) mod stage;
 mod talk;
