@@ -35,7 +35,9 @@ pub(super) fn entrance(step: &LoginStep) -> Sheet {
 pub(super) fn present(step: &LoginStep, mark: &str, said: Option<&str>) -> Sheet {
     match &step.step {
         Step::Fields(fields) => fill_in(step, fields, mark, said),
-        Step::Link { authorize, returns } => provider(step, authorize, *returns, mark, said),
+        Step::Link { authorize, returns, problem } => {
+            provider(step, authorize, *returns, mark, said.or(problem.as_deref()))
+        }
         Step::Wait => Sheet {
             title: "Signing in…".to_owned(),
             // It is answered once there is news: a page that loaded itself again and again would be read out again and again.
@@ -93,7 +95,8 @@ fn fill_in(step: &LoginStep, fields: &[Field], mark: &str, said: Option<&str>) -
                     h2 { "Where your password goes" }
                     p {
                         "Over TLS through this bridge to the server of your account, and nowhere else. Where that server allows it, the bridge \
-                         does not keep the password but keys made from it (SCRAM), which open nothing else. It never stands in a chat."
+                         keeps keys made from it (SCRAM), which open nothing else; where not, it keeps the password, sealed. It never stands in a \
+                         chat."
                     }
                 }
             } @else if has(FieldId::Token) {
@@ -176,18 +179,11 @@ fn whose(step: &LoginStep) -> Markup {
 
 /// Said first, for those who do not see the fields, with a way to each.
 fn problems(fields: &[Field], said: Option<&str>) -> Markup {
+    let told = fields.iter().filter_map(|field| Some((field.id.as_str(), field.problem.as_deref()?)));
     html! {
         div class="problem" role="alert" {
             @if let Some(said) = said { p { (said) } }
-            @if fields.iter().any(|field| field.problem.is_some()) {
-                ul {
-                    @for field in fields {
-                        @if let Some(problem) = &field.problem {
-                            li { a href=(format!("#{}", field.id.as_str())) { (problem) } }
-                        }
-                    }
-                }
-            }
+            @for (id, problem) in told { p { a href=(format!("#{id}")) { (problem) } } }
         }
     }
 }

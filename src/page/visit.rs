@@ -22,9 +22,6 @@ use crate::{
 
 /// Where one is told that a sign-in was begun in another browser.
 pub(super) const ELSEWHERE: &str = "/login/elsewhere";
-/// The present step, after a way back from the provider that was of no use.
-const AGAIN: &str = "/login?again";
-const USELESS_RETURN: &str = "You came back without a sign-in that this page can use. Please try again.";
 
 type Visited = State<Arc<Page>>;
 
@@ -50,14 +47,10 @@ pub(super) async fn enter(State(page): Visited, Path(link): Path<String>, header
 }
 
 /// `GET /login`.
-pub(super) async fn look(State(page): Visited, headers: HeaderMap, uri: Uri) -> Response {
+pub(super) async fn look(State(page): Visited, headers: HeaderMap) -> Response {
     let Some(session) = page.session(&headers) else { return page.no_visitor() };
     match page.step(&session).await {
-        Ok(step) => {
-            let said =
-                (uri.query() == Some("again") && matches!(step.step, Step::Link { .. })).then_some(USELESS_RETURN);
-            page.present(StatusCode::OK, &step, &session, said)
-        }
+        Ok(step) => page.present(StatusCode::OK, &step, &session, None),
         Err(other) => *other,
     }
 }
@@ -129,7 +122,6 @@ pub(super) async fn come_back(State(page): Visited, headers: HeaderMap, uri: Uri
     let answer = StepAnswer::Fields([(FieldId::Redirect, address)].into());
     let wish = PageWish::Continue { session, step: number, answer };
     match page.ask(wish, page.patience.step).await {
-        Ok(Err(refusal)) if refusal.code == RefusalCode::Unreadable => Page::go(AGAIN),
         // The page shows what became of it.
         Ok(_) | Err(NoAnswer::Late) => Page::go(PATH),
         Err(why @ (NoAnswer::Busy | NoAnswer::Stopping)) => page.no_answer(why),

@@ -33,6 +33,7 @@ mod restart;
 mod rooms;
 mod scripted;
 mod servers;
+mod sign_in;
 mod smoke;
 mod start;
 mod waiting;

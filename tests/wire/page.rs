@@ -16,7 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::page_engine::{PageStage, account_and_password, done, wrong_password};
+use super::page_engine::{PageStage, account_and_password, done, provider, wrong_password};
 
 /// A browser of our own: it follows nothing, and remembers one cookie.
 struct Browser<'a> {
@@ -113,11 +113,6 @@ async fn stage() -> PageStage {
     PageStage::start("127.0.0.1", None, patient()).await
 }
 
-fn link(returns: bool) -> Step {
-    let authorize = "https://login.example.com/authorize?client_id=1&state=st%2Fate&code_challenge=c".to_owned();
-    Step::Link { authorize, returns }
-}
-
 #[tokio::test]
 async fn a_link_is_looked_at_as_often_as_one_likes_and_entered_once() {
     let stage = stage().await;
@@ -199,8 +194,8 @@ async fn every_answer_of_the_page_is_hardened() {
         let stage = PageStage::start("127.0.0.1", secure.then_some(public), patient()).await;
         stage.begin("a", account_and_password());
         stage.begin("wait", Step::Wait);
-        stage.begin("link", link(true));
-        stage.begin("paste", link(false));
+        stage.begin("link", provider(true, None));
+        stage.begin("paste", provider(false, None));
         stage.begin("done", done());
         stage.begin("failed", Step::Failed { sentence: "No.".to_owned() });
         let mut browser = Browser::new(&stage);
@@ -314,7 +309,7 @@ async fn what_is_typed_reaches_the_engine_and_comes_back_to_nobody() {
             "role=\"alert\"",
             "<a href=\"#password\">The server says that the password is wrong.</a>",
             "id=\"password-problem\">The server says",
-            "aria-invalid=\"true\" aria-describedby=\"password-problem\" autofocus",
+            "aria-invalid=\"true\" aria-describedby=\"password-problem password-hint\" autofocus",
             "value=\"juliet@capulet.example\"",
         ] {
             assert!(page.says(text), "{text}: {}", page.body);
@@ -340,8 +335,8 @@ async fn what_others_named_is_text_in_the_page() {
     stage.begin("a", Step::Fields(fields));
     stage.mend("a", |step| step.network = evil.to_owned());
     stage.begin("failed", Step::Failed { sentence: evil.to_owned() });
-    stage.begin("link", Step::Link { authorize: format!("https://x.example/?{evil}"), returns: true });
-    stage.begin("script", Step::Link { authorize: "javascript:alert(1)".to_owned(), returns: true });
+    stage.begin("link", Step::Link { authorize: format!("https://x.example/?{evil}"), returns: true, problem: None });
+    stage.begin("script", Step::Link { authorize: "javascript:alert(1)".to_owned(), returns: true, problem: None });
     let mut pages = vec![Browser::new(&stage).get("/login/link-a.x").await];
     for name in ["a", "failed", "link", "script"] {
         pages.push(Browser::entered(&stage, name).await.get("/login").await);
@@ -426,7 +421,7 @@ async fn a_form_of_one_sign_in_does_not_answer_another() {
 #[tokio::test]
 async fn nobody_is_signed_in_by_the_code_of_someone_else() {
     let stage = stage().await;
-    stage.begin("a", link(true));
+    stage.begin("a", provider(true, None));
     let nobody = Browser::new(&stage);
     let seen = nobody.get("/login/return?code=mallorys&state=mallorys").await;
     assert_eq!((seen.status, seen.header("location")), (303, "/login/elsewhere"));
@@ -435,20 +430,35 @@ async fn nobody_is_signed_in_by_the_code_of_someone_else() {
     assert!(seen.says("begun in another browser"));
     // In the person's own browser the engine is told both, and it knows the state of this sign-in.
     let browser = Browser::entered(&stage, "a").await;
-    stage.refuse("a", RefusalCode::Unreadable, "Not of this sign-in.");
+    stage.then("a", provider(true, Some("That does not belong to this sign-in.")));
     let seen = browser.get("/login/return?code=mallorys&state=mallorys").await;
-    assert_eq!((seen.status, seen.header("location")), (303, "/login?again"));
+    assert_eq!((seen.status, seen.header("location")), (303, "/login"));
     let address = format!("{}/login/return?code=mallorys&state=mallorys", stage.url);
     assert_eq!(stage.given("a"), [(1, [(FieldId::Redirect, address)].into())]);
-    let seen = browser.get("/login?again").await;
-    assert!(seen.says("You came back without a sign-in") && seen.says("Go to login.example.com"), "{}", seen.body);
+    let seen = browser.get("/login").await;
+    assert!(
+        seen.says("That does not belong to this sign-in.") && seen.says("Go to login.example.com"),
+        "{}",
+        seen.body
+    );
     assert!(!seen.says("mallorys"));
+    // A token has no state: it could be anybody's. It stands behind a `#`, and nothing of that is handed on.
+    stage.then("a", provider(true, None));
+    let host = stage.url.strip_prefix("http://").unwrap();
+    let mut socket = TcpStream::connect(host).await.unwrap();
+    let cookie = browser.cookie.as_ref().unwrap();
+    let request = "GET /login/return?x=y#access_token=mallorys HTTP/1.1";
+    let request = format!("{request}\r\nHost: {host}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    socket.read_to_string(&mut String::new()).await.unwrap();
+    let given = stage.given("a");
+    assert!(given[1..].iter().all(|(_, fields)| !fields[&FieldId::Redirect].contains("mallorys")), "{given:?}");
 }
 
 #[tokio::test]
 async fn the_way_over_the_provider_leaves_no_code_in_the_address_bar() {
     let stage = stage().await;
-    stage.begin("a", link(true));
+    stage.begin("a", provider(true, None));
     let browser = Browser::entered(&stage, "a").await;
     let page = browser.get("/login").await;
     let href = "href=\"https://login.example.com/authorize?client_id=1&amp;state=st%2Fate&amp;code_challenge=c\" rel=\"noreferrer\"";
@@ -470,19 +480,19 @@ async fn the_way_over_the_provider_leaves_no_code_in_the_address_bar() {
 #[tokio::test]
 async fn where_nobody_is_sent_back_the_address_is_pasted() {
     let stage = stage().await;
-    stage.begin("a", link(false));
+    stage.begin("a", provider(false, None));
     let browser = Browser::entered(&stage, "a").await;
     let page = browser.get("/login").await;
     assert!(page.says("target=\"_blank\" rel=\"noopener noreferrer\"") && page.says("name=\"redirect\""));
-    stage.refuse("a", RefusalCode::Unreadable, "I cannot find a sign-in in that.");
-    let seen = browser.answer("redirect=n0nsense").await;
-    assert_eq!(seen.status, 422);
-    assert!(seen.says("id=\"redirect-problem\">I cannot find a sign-in in that.") && !seen.says("n0nsense"));
+    stage.then("a", provider(false, Some("No sign-in came back with that.")));
+    assert_eq!(browser.answer("redirect=n0nsense").await.status, 303);
+    let seen = browser.get("/login").await;
+    assert!(seen.says("id=\"redirect-problem\">No sign-in came back with that.") && !seen.says("n0nsense"));
     stage.then("a", done());
     assert_eq!(browser.answer("redirect=https%3A%2F%2Fx%2F%3Fcode%3D1").await.status, 303);
     let given: Vec<_> =
         stage.given("a").into_iter().map(|(step, fields)| (step, fields[&FieldId::Redirect].clone())).collect();
-    assert_eq!(given, [(1, "n0nsense".to_owned()), (1, "https://x/?code=1".to_owned())]);
+    assert_eq!(given, [(1, "n0nsense".to_owned()), (2, "https://x/?code=1".to_owned())]);
 }
 
 #[tokio::test]

@@ -147,6 +147,14 @@ impl PageStage {
             tokio::task::yield_now().await;
         }
     }
+
+    /// The same for whoever is not in the runtime.
+    pub fn stop_now(&self) {
+        self.engine.abort();
+        while !self.engine.is_finished() {
+            std::thread::yield_now();
+        }
+    }
 }
 
 fn respond(sign_ins: &mut [SignIn], ticket: Ticket, wish: PageWish) -> Option<Response> {
@@ -206,19 +214,25 @@ pub fn account_and_password() -> Step {
     Step::Fields(vec![
         Field {
             id: FieldId::Account,
-            name: "Account".to_owned(),
-            description: "Your address on the XMPP network, such as you@example.org.".to_owned(),
+            name: "Address".to_owned(),
+            description: "The address of your account, such as you@example.org.".to_owned(),
             value: None,
             problem: None,
         },
         Field {
             id: FieldId::Password,
             name: "Password".to_owned(),
-            description: String::new(),
+            description: "The password of your account, exactly as you use it elsewhere.".to_owned(),
             value: None,
             problem: None,
         },
     ])
+}
+
+/// A provider's page, and what was wrong with the last way back.
+pub fn provider(returns: bool, problem: Option<&str>) -> Step {
+    let authorize = "https://login.example.com/authorize?client_id=1&state=st%2Fate&code_challenge=c".to_owned();
+    Step::Link { authorize, returns, problem: problem.map(str::to_owned) }
 }
 
 /// The same with the account filled in, and what was wrong with the password.
