@@ -60,6 +60,9 @@ impl Page {
         };
         let inside = html! {
             p { "For your safety a link works once, and only for some minutes." }
+            @if code == RefusalCode::UsedLink && !here {
+                p { "If it was not you who opened it, send " code { "cancel" } " to the bot: that ends the sign-in." }
+            }
             @if here {
                 p { "You have begun a sign-in in this browser. You can go on with it:" }
                 (back())

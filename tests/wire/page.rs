@@ -52,7 +52,7 @@ impl Seen {
 
     /// The value of a hidden field.
     fn hidden(&self, name: &str) -> String {
-        let start = self.body.split(&format!("name=\"{name}\" value=\"")).nth(1).expect("a hidden field");
+        let start = self.body.split(&format!("name=\"{name}\" value=\"")).nth(1).unwrap();
         start.split('"').next().unwrap().to_owned()
     }
 }

@@ -116,9 +116,14 @@ impl Browser {
         self.0.call("still", json!({"address": address}));
     }
 
-    /// What stands in its console of errors, such as what a policy stopped.
-    pub fn complaints(&self) -> Value {
-        self.0.call("complaints", json!({}))
+    /// What stands in its console of errors, such as what a policy stopped. That a page has a status of its own, and that a site
+    /// has no icon, is told there too, and is left out.
+    pub fn complaints(&self) -> Vec<String> {
+        let all = self.0.call("complaints", json!({})).as_array().cloned().unwrap_or_default();
+        let all = all.iter().filter_map(|complaint| complaint.as_str());
+        all.filter(|complaint| !complaint.starts_with("Failed to load resource: the server responded with a status"))
+            .map(str::to_owned)
+            .collect()
     }
 
     pub fn cookies(&self) -> Value {

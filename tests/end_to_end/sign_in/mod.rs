@@ -3,3 +3,4 @@
 mod browser;
 mod by_hand;
 mod gallery;
+mod real;
