@@ -82,6 +82,19 @@ fn logo() -> Markup {
     }
 }
 
+/// A sentence as the bot says it, in which commands stand between backticks.
+pub(super) fn worded(sentence: &str) -> Markup {
+    let parts: Vec<&str> = sentence.split('`').collect();
+    if parts.len().is_multiple_of(2) {
+        return html! { (sentence) };
+    }
+    html! {
+        @for (number, part) in parts.into_iter().enumerate() {
+            @if !number.is_multiple_of(2) { code { (part) } } @else { (part) }
+        }
+    }
+}
+
 /// What a page is about at a glance, beside its words.
 #[derive(Clone, Copy)]
 pub(super) enum Sign {
@@ -103,5 +116,22 @@ pub(super) fn sign(sign: Sign) -> Markup {
         Sign::Good => drawn("mark good", "M4.5 12.5l5 5 10-11"),
         Sign::Bad => drawn("mark bad", "M12 5v8.5M12 18.5v.01"),
         Sign::Working => html! { div class="mark turning" {} },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_in_a_sentence_are_told_from_its_words() {
+        let shown = |sentence: &str| worded(sentence).into_string();
+        assert_eq!(
+            shown("Sign out with `logout <x>`, please."),
+            "Sign out with <code>logout &lt;x&gt;</code>, please."
+        );
+        assert_eq!(shown("`login` begins & ends"), "<code>login</code> begins &amp; ends");
+        assert_eq!(shown("one ` alone"), "one ` alone");
+        assert_eq!(shown(""), "");
     }
 }

@@ -14,6 +14,7 @@
 //! | `/login/return` | GET | where the OAuth provider sends the person back to (RFC 6749 section 4.1.2) |
 //! | `/login/elsewhere` | GET | whoever comes back from there in another browser is told so |
 //! | `/login/cancel` | POST | gives it up |
+//! | `/login/cancel` | GET | goes back, for who comes there by the address bar |
 
 mod browser;
 mod form;
@@ -31,7 +32,7 @@ use axum::{
     http::StatusCode,
     middleware::{self, Next},
     response::Response,
-    routing::{get, post},
+    routing::get,
 };
 use rand::random;
 use tokio::sync::Semaphore;
@@ -118,7 +119,7 @@ impl Page {
             .route(PATH, get(visit::look).post(visit::answer))
             .route("/login/", get(visit::nowhere))
             .route("/login/wait", get(visit::wait))
-            .route("/login/cancel", post(visit::cancel))
+            .route("/login/cancel", get(visit::home).post(visit::cancel))
             .route(RETURN, get(visit::come_back))
             .route(visit::ELSEWHERE, get(visit::elsewhere))
             .route("/login/{link}", get(visit::see).post(visit::enter))

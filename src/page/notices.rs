@@ -10,7 +10,7 @@ use super::{
     Page,
     browser::Foreign,
     form::NoForm,
-    frame::{Sheet, Sign, sign},
+    frame::{Sheet, Sign, sign, worded},
 };
 use crate::{
     desk::NoAnswer,
@@ -163,8 +163,9 @@ impl Page {
     /// The bridge cannot answer just now.
     pub(super) fn later(&self, status: StatusCode, sentence: &str) -> Response {
         let inside = html! {
-            p { (sentence) " Please try again in a moment." }
-            (back())
+            p { (sentence) " Please wait a little." }
+            // The same address: it may hold a link that was not entered yet, or what the provider gave.
+            p { a class="button" href="" { "Try again" } }
         };
         let mut response = self.notice(status, "Please try again in a moment", &inside);
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
@@ -193,7 +194,7 @@ impl Page {
             RefusalCode::Unreadable => StatusCode::UNPROCESSABLE_ENTITY,
             RefusalCode::NotNow => StatusCode::SERVICE_UNAVAILABLE,
         };
-        self.notice(status, "That did not work", &html! { p { (refusal.sentence) } (again()) })
+        self.notice(status, "That did not work", &html! { p { (worded(&refusal.sentence)) } (again()) })
     }
 
     /// A fault of the program.

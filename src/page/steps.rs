@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::{
     form::{MARK, STEP},
-    frame::{Sheet, Sign, sign},
+    frame::{Sheet, Sign, sign, worded},
 };
 use crate::domain::request::{Field, FieldId, LoginStep, Step};
 
@@ -64,7 +64,7 @@ pub(super) fn present(step: &LoginStep, mark: &str, said: Option<&str>) -> Sheet
             html! {
                 (sign(Sign::Bad))
                 h1 { "The sign-in did not work" }
-                p role="alert" { (sentence) }
+                p role="alert" { (worded(sentence)) }
                 p { "To try again, go back to your chat and send " code { "login " (step.network) } " to the bot." }
             },
         ),
@@ -182,8 +182,8 @@ fn problems(fields: &[Field], said: Option<&str>) -> Markup {
     let told = fields.iter().filter_map(|field| Some((field.id.as_str(), field.problem.as_deref()?)));
     html! {
         div class="problem" role="alert" {
-            @if let Some(said) = said { p { (said) } }
-            @for (id, problem) in told { p { a href=(format!("#{id}")) { (problem) } } }
+            @if let Some(said) = said { p { (worded(said)) } }
+            @for (id, problem) in told { p { a href=(format!("#{id}")) { (worded(problem)) } } }
         }
     }
 }
@@ -221,7 +221,7 @@ fn input(field: &Field, first: bool) -> Markup {
         div class="field" {
             label for=(id) { (field.name) }
             @if !field.description.is_empty() { p class="hint" id=(hint) { (field.description) } }
-            @if let Some(problem) = &field.problem { p class="wrong" id=(wrong) { (problem) } }
+            @if let Some(problem) = &field.problem { p class="wrong" id=(wrong) { (worded(problem)) } }
             input id=(id) name=(id) type=(kind) value=[value] autocomplete=(complete) inputmode=[mode] autocapitalize="none"
                 spellcheck="false" required aria-invalid=[field.problem.as_ref().map(|_| "true")] aria-describedby=[described]
                 autofocus[first];

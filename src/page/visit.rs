@@ -134,6 +134,11 @@ pub(super) async fn elsewhere(State(page): Visited) -> Response {
     page.other_browser()
 }
 
+/// The present step is the page that is meant.
+pub(super) async fn home() -> Response {
+    Page::go(PATH)
+}
+
 /// Nothing is there.
 pub(super) async fn nowhere(State(page): Visited) -> Response {
     page.no_page()

@@ -28,6 +28,7 @@ const commands = {
     await context?.close();
     context = await browser.newContext({
       viewport: { width, height }, colorScheme: scheme, locale: 'en-GB', javaScriptEnabled: scripts, reducedMotion: 'reduce',
+      ignoreHTTPSErrors: true,
     });
     page = await context.newPage();
     frame = await context.newCDPSession(page);

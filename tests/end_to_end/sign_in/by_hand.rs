@@ -1,7 +1,13 @@
 //! The page in people's hands: by keyboard alone, with the buttons of the browser, and with what a browser tells others.
 
+use std::sync::Arc;
+
+use messenger_bridge::domain::request::Step;
 use messenger_bridge::page::Patience;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
 
 use super::browser::Browser;
 use crate::end_to_end::ground;
@@ -67,7 +73,6 @@ fn the_form_is_filled_in_by_keyboard_alone_and_without_a_script() {
 
 #[test]
 fn a_page_that_waits_goes_on_by_itself_and_is_read_out_once() {
-    use messenger_bridge::domain::request::Step;
     let runtime = Runtime::new().expect("a runtime");
     let stage = runtime.block_on(PageStage::start("localhost", None, Patience::default()));
     let _context = runtime.enter();
@@ -82,4 +87,51 @@ fn a_page_that_waits_goes_on_by_itself_and_is_read_out_once() {
     let requests = browser.requests();
     let pages = requests.iter().filter(|request| request["url"] == format!("{}/login", stage.url)).count();
     assert_eq!(pages, 2, "once to wait, once for the news: {requests:?}");
+}
+
+/// A reverse proxy with TLS as operators have one, but with a certificate that nobody signed.
+fn proxy(listener: TcpListener, to: String) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("its key");
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key);
+    let acceptor = TlsAcceptor::from(Arc::new(config.expect("a configuration")));
+    tokio::spawn(async move {
+        while let Ok((visitor, _)) = listener.accept().await {
+            let (acceptor, to) = (acceptor.clone(), to.clone());
+            tokio::spawn(async move {
+                let mut visitor = acceptor.accept(visitor).await.ok()?;
+                let mut page = TcpStream::connect(to).await.ok()?;
+                tokio::io::copy_bidirectional(&mut visitor, &mut page).await.ok()
+            });
+        }
+    });
+}
+
+/// Only with TLS is the cookie one that no other host can set, and is the page never again asked for without.
+#[test]
+fn behind_a_proxy_with_tls_the_cookie_is_the_hosts_own() {
+    let runtime = Runtime::new().expect("a runtime");
+    let _context = runtime.enter();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+    let public = format!("https://localhost:{}", listener.local_addr().expect("its address").port());
+    let stage = runtime.block_on(PageStage::start("127.0.0.1", Some(&public), Patience::default()));
+    proxy(listener, stage.url.strip_prefix("http://").expect("an address").to_owned());
+    let browser = Browser::open();
+    stage.begin("tls", account_and_password());
+    browser.visit(&format!("{public}/login/link-tls.x"));
+    browser.clicks("Continue");
+    browser.sees("Where your password goes");
+    let cookies = browser.cookies();
+    let all = cookies.as_array().expect("a list");
+    assert_eq!(all.len(), 1, "{cookies}");
+    for (key, value) in [("name", "__Host-sign-in"), ("value", "session-tls.x"), ("sameSite", "Lax"), ("path", "/")] {
+        assert_eq!(all[0][key], value, "{cookies}");
+    }
+    assert_eq!((&all[0]["secure"], &all[0]["httpOnly"]), (&true.into(), &true.into()), "{cookies}");
+    browser.fill("Address", "juliet@capulet.example");
+    browser.fill("Password", "wherefore");
+    stage.then("tls", done());
+    browser.clicks("Sign in");
+    browser.sees("You can close this page");
+    assert_eq!(browser.complaints(), [""; 0]);
 }
