@@ -37,6 +37,7 @@ use crate::{
         start::{self, Check, Finding, Identity},
         typing,
     },
+    page::{Page, Patience},
     registration::Registration,
     web::{Limits, SystemLookup, Web},
     xmpp::Xmpp,
@@ -91,6 +92,7 @@ pub fn run(config: &Config, registration: &Registration) -> Exit {
             return store::exit(&error);
         }
     };
+    let address = settings.page.as_ref().map(|page| page.address.clone());
     let links = settings.public_media.as_ref().map(|public| public.key.clone());
     let engine = match Engine::new(store, settings, homeserver) {
         Ok(engine) => engine,
@@ -106,7 +108,7 @@ pub fn run(config: &Config, registration: &Registration) -> Exit {
             return Exit::Internal;
         }
     };
-    let exit = runtime.block_on(serve(config, registration, puppets.as_ref(), engine, (blank, links)));
+    let exit = runtime.block_on(serve(config, registration, puppets.as_ref(), engine, (blank, links, address)));
     runtime.shutdown_timeout(Duration::from_secs(1));
     exit
 }
@@ -163,13 +165,13 @@ async fn tell_double_puppet(config: &Config, puppets: Option<&Registration>) {
 }
 
 /// `blank`: the store is new, so rooms that the bot is in already are an earlier one's.
-/// `links`: what links to files are signed with, where they are wanted.
+/// `links`: what links to files are signed with, where they are wanted. `address`: of the page for signing in, where there is one.
 async fn serve(
     config: &Config,
     registration: &Registration,
     puppets: Option<&Registration>,
     engine: Engine,
-    (blank, links): (bool, Option<LinkKey>),
+    (blank, links, address): (bool, Option<LinkKey>, Option<String>),
 ) -> Exit {
     let (Some(identity), Ok(client)) = (identity(config, registration), client(config, registration, puppets)) else {
         tracing::error!("the homeserver's address cannot be used");
@@ -222,10 +224,14 @@ async fn serve(
     let desk = Desk::new(mailbox.clone());
     let closing = CancellationToken::new();
     let http = tokio::spawn({
-        let router = match &public {
+        let mut router = match &public {
             Some(public) => service.router().merge(public.router()),
             None => service.router(),
         };
+        if let Some(address) = address {
+            let name = &config.appservice.bot.displayname;
+            router = router.merge(Page::new(Arc::clone(&desk), &address, name, Patience::default()).router());
+        }
         let closing = closing.clone();
         async move { axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned()).await }
     });

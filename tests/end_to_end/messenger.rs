@@ -67,7 +67,7 @@ impl Messenger {
     }
 
     /// What a browser does: opens the bot's link, signs in there, and ends on a page whose address it gives.
-    fn browse(&self, link: &str, account: &Account) -> String {
+    pub fn browse(&self, link: &str, account: &Account) -> String {
         let body = format!("email={}&password={}", account.email.replace('@', "%40"), account.password);
         self.runtime.block_on(async {
             let _ = rustls::crypto::ring::default_provider().install_default();

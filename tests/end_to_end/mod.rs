@@ -34,6 +34,7 @@ mod restart;
 mod rooms;
 mod scripted;
 mod servers;
+mod sign_in;
 mod smoke;
 mod start;
 mod waiting;

@@ -5,4 +5,6 @@ mod matrix_appservice;
 mod matrix_homeserver;
 mod matrix_survey;
 mod media;
+mod page;
+pub mod page_engine;
 mod xmpp;
