@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! app                                          wires everything
-//! engine | matrix | web | xmpp                 the state machine | the async shells
+//! engine | matrix | provisioning | web | xmpp  the state machine | the async shells
 //! translate                                    one file per translated concept
 //! bridge | bot | desk                          login, portal, ghost, outbox | text <-> command | requests of the doors
 //! store                                        sled, one file per table
@@ -20,6 +20,7 @@ pub mod desk;
 pub mod domain;
 pub mod engine;
 pub mod matrix;
+pub mod provisioning;
 pub mod registration;
 pub mod store;
 pub mod translate;

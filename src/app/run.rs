@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    cli,
+    cli, doors,
     driver::{self, MAILBOX, Shells},
     exit::Exit,
     files::{Bounds, Files},
@@ -22,6 +22,7 @@ use super::{
     recover, settings, store,
 };
 use crate::{
+    bridge::{Homeserver, Settings},
     config::Config,
     desk::Desk,
     domain::{Input, credentials::Secret, file::LinkKey},
@@ -92,6 +93,7 @@ pub fn run(config: &Config, registration: &Registration) -> Exit {
         }
     };
     let links = settings.public_media.as_ref().map(|public| public.key.clone());
+    let doors = (settings.clone(), homeserver.clone());
     let engine = match Engine::new(store, settings, homeserver) {
         Ok(engine) => engine,
         Err(error) => {
@@ -106,7 +108,7 @@ pub fn run(config: &Config, registration: &Registration) -> Exit {
             return Exit::Internal;
         }
     };
-    let exit = runtime.block_on(serve(config, registration, puppets.as_ref(), engine, (blank, links)));
+    let exit = runtime.block_on(serve(config, registration, puppets.as_ref(), engine, (blank, links), doors));
     runtime.shutdown_timeout(Duration::from_secs(1));
     exit
 }
@@ -170,6 +172,7 @@ async fn serve(
     puppets: Option<&Registration>,
     engine: Engine,
     (blank, links): (bool, Option<LinkKey>),
+    (settings, served): (Settings, Homeserver),
 ) -> Exit {
     let (Some(identity), Ok(client)) = (identity(config, registration), client(config, registration, puppets)) else {
         tracing::error!("the homeserver's address cannot be used");
@@ -220,12 +223,20 @@ async fn serve(
     let files = Arc::new(Files::new(client.clone(), identity.bot.clone(), web, trust, bounds));
     let public = links.map(|key| PublicMedia::new(key, Arc::clone(&files), mailbox.clone()));
     let desk = Desk::new(mailbox.clone());
+    let (board, api) = match doors::open(config, registration, &desk, settings, served) {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::error!(%error, "HTTP cannot be spoken");
+            return Exit::Internal;
+        }
+    };
     let closing = CancellationToken::new();
     let http = tokio::spawn({
         let router = match &public {
             Some(public) => service.router().merge(public.router()),
             None => service.router(),
         };
+        let router = router.merge(api.router());
         let closing = closing.clone();
         async move { axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned()).await }
     });
@@ -237,6 +248,7 @@ async fn serve(
         files,
         public,
         desk,
+        board,
         record: Record::new(client.clone(), identity.bot.clone()),
         followers: Followers::new(client.clone(), mailbox.clone(), tokio::runtime::Handle::current()),
         now: typing::Now::new(client.clone(), counters, Arc::clone(&keeper)),

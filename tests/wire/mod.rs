@@ -5,4 +5,5 @@ mod matrix_appservice;
 mod matrix_homeserver;
 mod matrix_survey;
 mod media;
+mod provisioning;
 mod xmpp;
