@@ -1,6 +1,6 @@
 //! The bot's language: text -> [`Command`], and what it says of itself. It knows nothing of what commands do.
 
-use crate::domain::{credentials::Secret, effect::Notice, time::Lifetime};
+use crate::domain::{credentials::Secret, effect::Notice, request::RoomsAfterLogout, time::Lifetime};
 
 /// What a command begins with outside the management room.
 pub const PREFIX: &str = "!msgr";
@@ -22,10 +22,19 @@ pub enum Command {
         /// How the account proves itself.
         proof: Proof,
     },
+    /// Let a login sign in again.
+    Relogin {
+        /// Which login, by its address or id.
+        login: String,
+        /// How the account proves itself.
+        proof: Proof,
+    },
     /// Sign out and forget.
     Logout {
         /// Which login, by its address or id.
         login: String,
+        /// What becomes of the rooms; `None`: as configured.
+        rooms: Option<RoomsAfterLogout>,
     },
     /// One's logins and how they are.
     ListLogins,
@@ -112,7 +121,8 @@ pub enum Proof {
 impl Command {
     /// Does the text hold a secret that must be removed?
     pub fn holds_secret(&self) -> bool {
-        matches!(self, Self::Login { proof: Proof::Password(_) | Proof::Token(_), .. })
+        let (Self::Login { proof, .. } | Self::Relogin { proof, .. }) = self else { return false };
+        matches!(proof, Proof::Password(_) | Proof::Token(_))
     }
 }
 
@@ -127,7 +137,7 @@ pub struct Entry {
 }
 
 /// Every command, in the order of `help`.
-pub const COMMANDS: [Entry; 22] = [
+pub const COMMANDS: [Entry; 23] = [
     Entry { name: "help", arguments: "", help: "Show this list." },
     Entry {
         name: "login",
@@ -136,8 +146,9 @@ pub const COMMANDS: [Entry; 22] = [
     },
     Entry {
         name: "logout",
-        arguments: "<login>",
-        help: "Sign out, and remove the account and its rooms from this bridge.",
+        arguments: "<login> [leave | delete | nothing]",
+        help: "Sign out. Of the account's rooms I and your contacts leave (`leave`), you are taken out too (`delete`), or they stay \
+               for when you sign in again (`nothing`).",
     },
     Entry { name: "list-logins", arguments: "", help: "Show your accounts and how they are." },
     Entry { name: "start-chat", arguments: "[login] <address>", help: "Open the room of a contact (also `pm`)." },
@@ -187,6 +198,11 @@ pub const COMMANDS: [Entry; 22] = [
         arguments: "[time | off]",
         help: "In a contact's room (`!msgr disappearing 7d`): let messages disappear so long after they were read.",
     },
+    Entry {
+        name: "relogin",
+        arguments: "<login> [password | --token [token]]",
+        help: "Let an account that you have here sign in again, with a new password for instance.",
+    },
 ];
 
 /// What follows the prefix; `None` if the text does not begin with it.
@@ -211,10 +227,20 @@ pub fn parse(text: &str) -> Result<Command, String> {
     Ok(match name.to_lowercase().as_str() {
         "help" | "" => Command::Help,
         "login" => read_login(rest),
-        "logout" => match arguments.as_slice() {
-            [login] => Command::Logout { login: (*login).to_owned() },
-            _ => return Err(usage("logout")),
-        },
+        "relogin" => read_relogin(rest).ok_or_else(|| usage("relogin"))?,
+        "logout" => {
+            let rooms = match arguments.get(1).map(|word| word.to_lowercase()).as_deref() {
+                None => None,
+                Some("leave") => Some(RoomsAfterLogout::Leave),
+                Some("delete") => Some(RoomsAfterLogout::Delete),
+                Some("nothing") => Some(RoomsAfterLogout::Nothing),
+                Some(_) => return Err(usage("logout")),
+            };
+            match arguments.as_slice() {
+                [login] | [login, _] => Command::Logout { login: (*login).to_owned(), rooms },
+                _ => return Err(usage("logout")),
+            }
+        }
         "list-logins" => Command::ListLogins,
         "start-chat" | "pm" => {
             let (login, who) = login_and_who("start-chat")?;
@@ -271,7 +297,19 @@ pub fn parse(text: &str) -> Result<Command, String> {
 fn read_login(rest: &str) -> Command {
     let (network, rest) = first_word(rest);
     let (account, rest) = first_word(rest);
-    let proof = match rest.strip_prefix("--token") {
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    Command::Login { network: given(network), account: given(account), proof: read_proof(rest) }
+}
+
+/// `relogin <login> [password | --token [token]]`.
+fn read_relogin(rest: &str) -> Option<Command> {
+    let (login, rest) = first_word(rest);
+    (!login.is_empty()).then(|| Command::Relogin { login: login.to_owned(), proof: read_proof(rest) })
+}
+
+/// `[password | --token [token]]`: all that follows the blank behind the account.
+fn read_proof(rest: &str) -> Proof {
+    match rest.strip_prefix("--token") {
         Some("") => Proof::AskToken,
         Some(token) if token.starts_with(char::is_whitespace) => match token.trim() {
             "" => Proof::AskToken,
@@ -279,9 +317,7 @@ fn read_login(rest: &str) -> Command {
         },
         _ if rest.is_empty() => Proof::Ask,
         _ => Proof::Password(Secret::new(rest)),
-    };
-    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    Command::Login { network: given(network), account: given(account), proof }
+    }
 }
 
 /// Reads a length of time as people type it: `30s`, `5m`, `12h`, `7d`, `4w`, or `off`.

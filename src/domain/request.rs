@@ -203,6 +203,8 @@ pub enum Step {
         /// The provider sends the person back to the bridge's page. Otherwise the address that they end on is asked for
         /// ([`FieldId::Redirect`]).
         returns: bool,
+        /// What was wrong with the last answer, one sentence.
+        problem: Option<String>,
     },
     /// Nothing: it is being worked on.
     Wait,

@@ -3,7 +3,7 @@
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
 use super::{
-    Engine, Timer,
+    Engine,
     lookup::{Found, several_have},
     session::{Live, Phase},
 };
@@ -12,10 +12,9 @@ use crate::{
     bridge::{Permission, ghost::contact_of, question::Question},
     domain::{
         BareJid, LoginId,
-        effect::{ContactKey, Effect, Lane, Notice},
+        effect::{Effect, Lane, Notice},
         feature::Feature,
         request::Person,
-        stream::StreamOrder,
         time::Lifetime,
     },
     store::{StoreError, login::Login, portal::Room},
@@ -59,7 +58,7 @@ impl Engine {
         if command.holds_secret() {
             self.redact(owner, room, event)?;
         }
-        if let (Command::Login { .. }, false) = (&command, private) {
+        if let (Command::Login { .. } | Command::Relogin { .. }, false) = (&command, private) {
             return self.answer_in(
                 owner,
                 Some(room.clone()),
@@ -158,9 +157,13 @@ impl Engine {
                 self.begin_login(owner, network, account, proof)?;
                 Ok(None)
             }
-            Command::Logout { login } => match self.login_named(owner, &login)? {
+            Command::Relogin { login, proof } => {
+                self.begin_relogin(owner, &login, proof)?;
+                Ok(None)
+            }
+            Command::Logout { login, rooms } => match self.login_named(owner, &login)? {
                 Some(login) => {
-                    self.log_out(&login)?;
+                    self.log_out(&login, rooms.unwrap_or(self.bridge.settings.after_logout))?;
                     plain(&format!("Signed out of {}.", login.account))
                 }
                 None => plain("You have no such login. `list-logins` shows yours."),
@@ -384,75 +387,6 @@ impl Engine {
                 "{contact} has asked several of your accounts: please say which one answers, as in `accept you@example.org {contact}`."
             ))),
         }
-    }
-
-    /// Signs a login out: every row, ghost and room of it goes.
-    fn log_out(&mut self, login: &Login) -> Result<(), StoreError> {
-        if let Some(mut live) = self.lives.remove(&login.id)
-            && let Some(stream) = live.stream.take()
-        {
-            self.streams.remove(&stream);
-            self.order(stream, StreamOrder::Close);
-        }
-        let ours = &login.id;
-        let belongs = |lane: &Lane| match lane {
-            Lane::ToMatrix(ContactKey { login, .. })
-            | Lane::ToXmpp(ContactKey { login, .. })
-            | Lane::Ghost(ContactKey { login, .. })
-            | Lane::Login(login)
-            | Lane::Space(login) => login == ours,
-            Lane::Management(_) | Lane::Person(_) => false,
-        };
-        self.timers.retain(|(_, timer)| match timer {
-            Timer::Connect(login)
-            | Timer::Import(login)
-            | Timer::Newcomer(login)
-            | Timer::Roster(login)
-            | Timer::VCards(login)
-            | Timer::Wishes(login)
-            | Timer::List(login)
-            | Timer::State(login)
-            | Timer::Question(login, _) => login != ours,
-            Timer::Typing(contact) | Timer::Delivery(contact) | Timer::Vanish(contact) => contact.login != *ours,
-            // Of rooms to be looked at each has one, which ends by itself.
-            Timer::Sweep | Timer::Invitation(_) | Timer::Features(_) => true,
-        });
-        self.watched.retain(|contact, _| contact.login != *ours);
-        let debts: Vec<_> = self.bridge.store.debts()?.into_iter().filter(|debt| belongs(&debt.lane)).collect();
-        self.bridge.outbox.forget_where(belongs);
-        for debt in debts {
-            self.bridge.outbox.forget(debt.id);
-        }
-        self.bridge.store.erase_debts(ours)?;
-        let lane = Lane::Management(login.owner.clone());
-        let bot = self.bridge.homeserver.bot.clone();
-        for (contact, portal) in self.bridge.store.portals(ours)? {
-            let Some(room) = portal.room else { continue };
-            self.bridge.store.erase_successors_of(&room)?;
-            for ghost in portal.ghosts.iter().chain([&contact]).collect::<std::collections::BTreeSet<_>>() {
-                if let Some(user) = self.bridge.ghost(&contact_of(ours, ghost)) {
-                    self.bridge.owe(lane.clone(), Effect::LeaveRoom { room: room.clone(), user })?;
-                }
-            }
-            self.bridge.owe(lane.clone(), Effect::LeaveRoom { room, user: bot.clone() })?;
-        }
-        self.leave_space(login)?;
-        self.stop_ignoring(login)?;
-        for (contact, _) in self.bridge.store.present(ours)? {
-            let key = contact_of(ours, &contact);
-            if let Some(ghost) = self.bridge.ghost(&key) {
-                let gone = crate::domain::output::Ephemeral::Presence {
-                    ghost,
-                    owner: login.owner.clone(),
-                    state: ruma::presence::PresenceState::Offline,
-                    status: None,
-                };
-                self.outputs.push(crate::domain::Output::Now(gone));
-            }
-        }
-        self.bridge.store.erase_login(ours)?;
-        self.states.note(ours);
-        self.unfollow_person(&login.owner)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     domain::{
         LoginId, Timestamp,
         effect::{Effect, Notice, Sender},
+        request::{Connection, LoginState},
     },
     store::{StoreError, login::Login, portal::Source},
 };
@@ -86,6 +87,34 @@ impl Engine {
             (Phase::Connecting, Some(end)) => format!("connecting again, not connected{since}: {end}"),
             (Phase::Down, Some(end)) => format!("not connected{since}: {end}; I go on trying"),
             (Phase::Down, None) => "not connected yet".to_owned(),
+        })
+    }
+
+    /// The same for a program.
+    pub(super) fn login_state(&self, login: &Login) -> Result<LoginState, StoreError> {
+        let live = self.lives.get(&login.id);
+        let suspended = self.bridge.store.suspended(&login.id)?;
+        let down = live.and_then(|live| live.down_since);
+        let (connection, since) = match (&login.suspended, live) {
+            (Some(_), _) => (Connection::SignedOut, suspended.map(|row| row.since)),
+            (None, Some(live)) if live.caught_up() => (Connection::Connected, None),
+            (None, Some(live)) if live.phase == Phase::Up => (Connection::CatchingUp, None),
+            (None, Some(live)) if live.last_end.is_some() => (Connection::Down, down),
+            (None, _) => (Connection::Connecting, down),
+        };
+        let reason = login.suspended.clone().or_else(|| {
+            let end = live.filter(|_| connection == Connection::Down)?.last_end.as_ref()?;
+            Some(end.to_string())
+        });
+        Ok(LoginState {
+            id: login.id.clone(),
+            network: login.network.clone(),
+            account: login.account.clone(),
+            name: login.own_name.clone(),
+            space: self.bridge.store.space(&login.id)?.and_then(|space| space.room),
+            connection,
+            since,
+            reason,
         })
     }
 

@@ -3,11 +3,11 @@
 
 use ruma::{OwnedRoomId, OwnedUserId, UserId};
 
-use super::{Engine, session::Phase};
+use super::{Engine, process::refusal, request::NO_LOGIN, session::Phase};
 use crate::{
     bridge::{ghost::contact_of, question::Question},
     domain::{
-        BareJid, LoginId, Output, Ticket,
+        BareJid, LoginId, Ticket,
         address::parse_ghost_localpart,
         effect::ContactKey,
         input::Cause,
@@ -57,10 +57,6 @@ pub(super) enum Found {
     Several,
 }
 
-fn refusal(code: RefusalCode, sentence: impl Into<String>) -> Refusal {
-    Refusal { code, sentence: sentence.into() }
-}
-
 impl Engine {
     /// Answers [`Wish::Contacts`], [`Wish::Search`] and [`Wish::Resolve`]; the last may have to wait.
     pub(super) fn look_up(&mut self, ticket: Ticket, owner: &OwnedUserId, wish: Wish) -> Result<(), StoreError> {
@@ -84,8 +80,7 @@ impl Engine {
     }
 
     fn answer_lookup(&mut self, ticket: Ticket, response: Result<Response, Refusal>) {
-        let response = response.unwrap_or_else(Response::Refused);
-        self.outputs.push(Output::Respond { ticket, response });
+        self.respond(ticket, response.unwrap_or_else(Response::Refused));
     }
 
     /// The contacts of a person's logins whose name or address holds the text, by their names.
@@ -121,7 +116,7 @@ impl Engine {
         };
         if logins.is_empty() {
             let sentence = match login {
-                Some(_) => "You have no such login.",
+                Some(_) => NO_LOGIN,
                 None => "You are not signed in to any account.",
             };
             return Ok(Err(refusal(RefusalCode::NoSuchLogin, sentence)));

@@ -17,17 +17,21 @@ mod files;
 mod ignored;
 mod iq;
 mod links;
+mod login_talk;
 mod logins;
+mod logout;
 mod lookup;
 mod matrix;
 mod newcomer;
 mod pay;
 mod people;
+mod process;
 mod profile;
 mod publish;
 mod puppet;
 mod read_state;
 pub mod recovery;
+mod redirect;
 mod request;
 mod review;
 mod rooms;
@@ -45,7 +49,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ruma::{OwnedRoomId, OwnedUserId};
 
-use self::{files::Transfers, people::Person, review::Review, session::Live, signin::Candidate};
+use self::{files::Transfers, people::Person, process::Processes, review::Review, session::Live, signin::Candidate};
 use crate::{
     bridge::{Bridge, Homeserver, MatrixWorkFor, Settings, Want},
     domain::{
@@ -103,6 +107,8 @@ enum Timer {
     State(LoginId),
     /// What can be said in a room may have changed.
     Features(ContactKey),
+    /// A sign-in has taken too long.
+    SignIn(u64),
 }
 
 /// What a request to the homeserver is for that is not a debt.
@@ -121,6 +127,7 @@ pub struct Engine {
     streams: HashMap<StreamId, Carrier>,
     lives: BTreeMap<LoginId, Live>,
     people: HashMap<OwnedUserId, Person>,
+    processes: Processes,
     asks: HashMap<AskId, signin::Asked>,
     /// Debts that a shell has in hand as a request to the homeserver.
     requests: HashMap<DebtId, Lane>,
@@ -150,6 +157,7 @@ impl Engine {
             streams: HashMap::new(),
             lives: BTreeMap::new(),
             people: HashMap::new(),
+            processes: Processes::default(),
             asks: HashMap::new(),
             requests: HashMap::new(),
             soft: HashMap::new(),
@@ -288,6 +296,7 @@ impl Engine {
                 Timer::Vanish(portal) => self.next_to_vanish(&portal)?,
                 Timer::State(login) => self.disconnect_lasts(&login)?,
                 Timer::Features(portal) => self.renew_features(&portal)?,
+                Timer::SignIn(process) => self.process_expired(process)?,
                 Timer::Delivery(portal) if checks < delivery::CHECKS => {
                     checks += 1;
                     self.check_delivery(&portal)?;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use ruma::{OwnedRoomId, OwnedUserId, UserId, presence::PresenceState};
 
-use super::{Engine, session::Phase, signin::Conversation};
+use super::{Engine, session::Phase};
 use crate::{
     domain::{BareJid, LoginId, Output, effect::ContactKey, output::Ephemeral, stream::StreamOrder},
     store::StoreError,
@@ -14,7 +14,8 @@ use crate::{
 /// What is known of a person beside the store.
 #[derive(Debug, Default)]
 pub(super) struct Person {
-    pub conversation: Option<Conversation>,
+    /// The sign-in that they talk with the bot about.
+    pub conversation: Option<u64>,
     pub direct_invites: HashSet<OwnedRoomId>,
     /// Rooms that the person wants to be their management room, until it is known who is in them.
     pub wants_management: HashSet<OwnedRoomId>,

@@ -84,6 +84,10 @@ impl Engine {
         let state = |event, at, error, message| BridgeState { remote: Some(remote), event, at, error, message };
         if let Some(why) = row.suspended {
             let suspended = self.bridge.store.suspended(login)?;
+            if self.bridge.store.credentials(login)?.is_none() {
+                // Its rooms are kept, and nothing else.
+                return Ok(Some(state(StateEvent::LoggedOut, suspended.map_or(now, |row| row.since), None, None)));
+            }
             let rejected = suspended.is_some_and(|suspended| suspended.rejected);
             let error = if rejected { "xmpp-rejected" } else { "xmpp-signed-out" };
             let at = suspended.map_or(now, |suspended| suspended.since);
@@ -137,7 +141,7 @@ impl Engine {
                 self.states.worried.insert(login.clone());
                 format!("{account} is not connected: {why}. I go on trying.")
             }
-            StateEvent::BadCredentials => {
+            StateEvent::BadCredentials | StateEvent::LoggedOut => {
                 self.states.worried.remove(login);
                 return Ok(());
             }

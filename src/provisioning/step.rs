@@ -88,13 +88,14 @@ pub fn write(step: &LoginStep) -> Result<Value, Problem> {
             let payload = json!({ "fields": fields.iter().map(field).collect::<Vec<_>>(), "attachments": [] });
             ("user_input", problems.join(" "), payload)
         }
-        Step::Link { authorize, returns: false } => {
+        Step::Link { authorize, returns: false, problem } => {
             let name = "Address";
             let description = "The whole address of the page that you end on.".to_owned();
             let id = FieldId::Redirect;
             let asked = Field { id, name: name.to_owned(), description, value: None, problem: None };
+            let problem = problem.as_ref().map(|problem| format!("{problem}\n")).unwrap_or_default();
             let instructions = format!(
-                "Open this link and sign in: {authorize}\nThen copy the whole address of the page that you end on, and give it here."
+                "{problem}Open this link and sign in: {authorize}\nThen copy the whole address of the page that you end on, and give it here."
             );
             ("user_input", instructions, json!({ "fields": [field(&asked)], "attachments": [] }))
         }

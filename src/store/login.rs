@@ -75,6 +75,11 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets what a login signs in with.
+    pub fn erase_credentials(&mut self, id: &LoginId) {
+        self.erase(credentials_key(id));
+    }
+
     /// Removes a login and all rows that belong to it, except debts, which have their own end.
     pub fn erase_login(&mut self, id: &LoginId) -> Result<(), StoreError> {
         self.erase(key(id));

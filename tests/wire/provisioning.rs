@@ -534,7 +534,7 @@ async fn a_providers_page_is_opened_and_waited_for_or_its_address_pasted() {
     let api = start(|_, wish| {
         let authorize = "https://provider.test/?a=1&b=2".to_owned();
         Some(match wish {
-            Wish::StartLogin { flow, .. } => step(1, Step::Link { authorize, returns: flow == "page" }),
+            Wish::StartLogin { flow, .. } => step(1, Step::Link { authorize, returns: flow == "page", problem: None }),
             Wish::ContinueLogin { step: 1, answer: StepAnswer::Wait, .. } => step(2, done()),
             Wish::ContinueLogin { step: 1, answer: StepAnswer::Fields(fields), .. } => {
                 assert_eq!(fields[&FieldId::Redirect].expose(), "https://x.test/?code=c");
