@@ -17,11 +17,13 @@ use crate::{
 };
 
 /// So many wait for a room, or for an answer of the network, at once. More are told to come again.
-pub(super) const WAITING: usize = 64;
+const WAITING: usize = 64;
+/// The same of one login.
+const OF_ONE: usize = 16;
 /// Who asked so long ago has gone, in milliseconds.
-const FORGOTTEN: u64 = 10 * 60_000;
+const FORGOTTEN: u64 = 90_000;
 /// So many people are told of at once, of one request.
-pub(super) const LISTED: usize = 5_000;
+const LISTED: usize = 5_000;
 /// Longest text that is searched for, in bytes.
 const LONGEST: usize = 1_024;
 
@@ -45,6 +47,12 @@ enum Until {
     Room(BareJid),
     /// The network says who has this e-mail address; then the chat is opened, or not.
     Email { email: String, open: bool },
+}
+
+impl Lookups {
+    fn is_full(&self, login: &LoginId) -> bool {
+        self.waiting.len() >= WAITING || self.waiting.iter().filter(|other| other.login == *login).count() >= OF_ONE
+    }
 }
 
 /// What somebody turned out to be.
@@ -208,7 +216,7 @@ impl Engine {
                 Ok(Some(Err(refusal(RefusalCode::Unreadable, sentence))))
             }
             Found::Email(login, email) => {
-                if self.lookups.waiting.len() >= WAITING {
+                if self.lookups.is_full(&login.id) {
                     let sentence = "Too many wait for an answer just now. Please try again in a moment.";
                     return Ok(Some(Err(refusal(RefusalCode::NotNow, sentence))));
                 }
@@ -245,7 +253,7 @@ impl Engine {
             let sentence = format!("{} is blocked by you.", key.contact);
             return Ok(Some(Err(refusal(RefusalCode::NotNow, sentence))));
         }
-        if self.lookups.waiting.len() >= WAITING {
+        if self.lookups.is_full(&key.login) {
             let sentence = "Too many chats are being opened just now. Please try again in a moment.";
             return Ok(Some(Err(refusal(RefusalCode::NotNow, sentence))));
         }

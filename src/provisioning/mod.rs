@@ -51,8 +51,16 @@ pub const BODY: usize = 64 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(15);
 /// How long the engine may take where nobody outside has to be waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What a request costs that makes the bridge ask somebody else; see [`limits`].
-const DEAR: u32 = 10;
+/// What requests to an endpoint cost; see [`limits`].
+fn cost(path: &str) -> u32 {
+    match path {
+        // They make the bridge ask somebody else.
+        path if ["/login/start/", "/login/step/", "{identifier}"].iter().any(|part| path.contains(part)) => 10,
+        // They look through all contacts.
+        "/v3/contacts" | "/v3/search_users" => 5,
+        _ => 1,
+    }
+}
 
 /// The API.
 #[derive(Debug)]
@@ -166,16 +174,13 @@ async fn let_in(
     let user_id = query(&request, "user_id");
     let response = match api.person(request.headers(), user_id.as_deref()).await {
         Err(problem) => problem.into_response(),
-        Ok(person) => {
-            let dear = ["/login/start/", "/login/step/", "{identifier}"].iter().any(|part| path.contains(part));
-            match api.limits.enter(&person, if dear { DEAR } else { 1 }, began) {
-                Err(problem) => problem.into_response(),
-                Ok(_in_hand) => {
-                    request.extensions_mut().insert(Caller(person));
-                    next.run(request).await
-                }
+        Ok(person) => match api.limits.enter(&person, cost(path), began) {
+            Err(problem) => problem.into_response(),
+            Ok(_in_hand) => {
+                request.extensions_mut().insert(Caller(person));
+                next.run(request).await
             }
-        }
+        },
     };
     // Neither the path as it came nor the query: they say whom a person looks for.
     tracing::debug!(path, status = response.status().as_u16(), took = ?began.elapsed(), "provisioning");

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 
 use crate::domain::{
@@ -36,8 +36,10 @@ struct Entry {
     state: BridgeState,
     /// Counts the changes.
     version: u64,
-    /// When it is to be told: at once, or before it ends to hold.
+    /// When it is to be told: at once, after a pause, or before it ends to hold.
     due: Instant,
+    /// How often it could not be told.
+    failures: u32,
 }
 
 /// The newest states.
@@ -53,11 +55,9 @@ impl StatusBoard {
         let whose = state.remote.as_ref().map(|remote| remote.login.clone());
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = entries.get_mut(&whose) {
-            entry.state = state;
-            entry.version += 1;
-            entry.due = Instant::now();
+            *entry = Entry { state, version: entry.version + 1, due: Instant::now(), failures: 0 };
         } else if entries.len() <= LOGINS {
-            entries.insert(whose, Entry { state, version: 0, due: Instant::now() });
+            entries.insert(whose, Entry { state, version: 0, due: Instant::now(), failures: 0 });
         } else {
             tracing::warn!("too many logins: the state of one is not told");
         }
@@ -91,6 +91,17 @@ impl StatusBoard {
             entries.remove(whose);
         } else {
             entry.due = Instant::now() + Duration::from_secs(entry.state.ttl()) / 10 * 9;
+            entry.failures = 0;
+        }
+    }
+
+    /// It could not be told. Others are not held up by it.
+    fn untold(&self, whose: &Whose) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = entries.get_mut(whose) {
+            entry.due =
+                Instant::now() + (FIRST_PAUSE * 2_u32.saturating_pow(entry.failures.min(16))).min(LONGEST_PAUSE);
+            entry.failures = entry.failures.saturating_add(1);
         }
     }
 
@@ -106,7 +117,7 @@ impl StatusBoard {
 
     /// Tells the endpoint every state that is due, one at a time; what cannot be told is tried again, with growing pauses.
     pub async fn tell(self: Arc<Self>, endpoint: Endpoint) {
-        let mut pause = FIRST_PAUSE;
+        let mut works = true;
         loop {
             let Some((whose, version, state, due)) = self.next() else {
                 self.news.notified().await;
@@ -124,20 +135,17 @@ impl StatusBoard {
                 self.told(&whose, version);
                 continue;
             }
-            match endpoint.post(&state).await {
-                Ok(()) => {
-                    pause = FIRST_PAUSE;
-                    self.told(&whose, version);
-                }
-                Err(why) => {
-                    tracing::warn!(
-                        pause = pause.as_secs(),
-                        "a bridge state could not be told to homeserver.status_endpoint: {why}"
-                    );
-                    sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
+            let told = endpoint.post(&state).await;
+            match &told {
+                Ok(()) => self.told(&whose, version),
+                Err(_) => self.untold(&whose),
             }
+            if let (true, Err(why)) = (works, &told) {
+                tracing::warn!("bridge states cannot be told to homeserver.status_endpoint: {why}; it is tried again");
+            } else if !works && told.is_ok() {
+                tracing::info!("bridge states are told to homeserver.status_endpoint again");
+            }
+            works = told.is_ok();
         }
     }
 }

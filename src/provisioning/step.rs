@@ -1,6 +1,7 @@
 //! A sign-in's step as bridgev2 has it (`bridgev2/login.go`). Its ids say which sign-in and which step it is, so that nothing has
 //! to be remembered between two requests.
 
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::reply::Problem;
@@ -99,22 +100,21 @@ pub fn write(step: &LoginStep) -> Result<Value, Problem> {
             );
             ("user_input", instructions, json!({ "fields": [field(&asked)], "attachments": [] }))
         }
-        Step::Link { returns: true, .. } => match &step.page {
-            Some(page) => {
-                let page = Secret::expose(page);
-                let instructions = format!("Open this page and sign in there: {page}");
-                ("display_and_wait", instructions, json!({ "type": "code", "data": page }))
-            }
-            None => {
-                let instructions = "Go on on the page that you have opened.".to_owned();
-                ("display_and_wait", instructions, json!({ "type": "nothing" }))
-            }
-        },
+        Step::Link { returns: true, .. } => {
+            let (instructions, shown) = match step.page.as_ref().map(Secret::expose) {
+                Some(page) => {
+                    (format!("Open this page and sign in there: {page}"), json!({ "type": "code", "data": page }))
+                }
+                None => ("Go on on the page that you have opened.".to_owned(), json!({ "type": "nothing" })),
+            };
+            ("display_and_wait", instructions, shown)
+        }
         Step::Done { login, account } => {
             ("complete", format!("Signed in to {account}."), json!({ "user_login_id": login.as_str() }))
         }
         Step::Failed { sentence } => {
-            return Err(Problem::bad("ORG.MESSENGER_BRIDGE.LOGIN_FAILED", sentence.as_str()));
+            let code = "ORG.MESSENGER_BRIDGE.LOGIN_FAILED";
+            return Err(Problem::new(StatusCode::FORBIDDEN, code, sentence.as_str()));
         }
         Step::Wait => return Err(crate::desk::NoAnswer::Late.into()),
     };

@@ -51,7 +51,7 @@ pub struct Known {
 /// The content, and its id: a hash over the rest of it, as in bridgev2.
 pub fn to_matrix(known: &Known) -> (String, String) {
     let Known { extensible, features, largest_file } = *known;
-    let knows = |feature| if extensible && features.has(feature) { FULL } else { PARTIAL };
+    let level = |feature| if extensible && features.has(feature) { FULL } else { PARTIAL };
     let styled = if extensible { FULL } else { PARTIAL };
     let formatting: Map<String, Value> =
         STYLED.map(|form| (form, styled)).into_iter().chain(REWORDED.map(|form| (form, PARTIAL))).map(entry).collect();
@@ -64,9 +64,9 @@ pub fn to_matrix(known: &Known) -> (String, String) {
         "formatting": formatting,
         "file": FILES.iter().map(|kind| ((*kind).to_owned(), file.clone())).collect::<Map<_, _>>(),
         "location_message": PARTIAL,
-        "reply": knows(Feature::Replies),
-        "edit": knows(Feature::Edits),
-        "reaction": knows(Feature::Reactions),
+        "reply": level(Feature::Replies),
+        "edit": level(Feature::Edits),
+        "reaction": level(Feature::Reactions),
         "read_receipts": extensible,
         "typing_notifications": true,
         // A chat is one's own and the contact's.

@@ -18,11 +18,11 @@ fn told(stage: &Stage) -> Vec<(String, Value)> {
     for call in &stage.calls {
         match call {
             MatrixCall::CreateRoom(room) if room.kind == RoomKind::Direct => {
-                let state = room.state.iter().filter(|(kind, ..)| kind == KIND);
-                found.extend(state.map(|(_, key, content)| (key.clone(), content.clone())));
+                let initial = room.state.iter().filter(|(kind, ..)| kind == KIND);
+                found.extend(initial.map(|(_, key, content)| (key.clone(), content.clone())));
             }
             MatrixCall::SetState { kind, key, content, .. } if kind == KIND => {
-                found.push((key.clone(), content.clone()))
+                found.push((key.clone(), content.clone()));
             }
             _ => {}
         }

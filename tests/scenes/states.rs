@@ -4,9 +4,12 @@ use messenger_bridge::{
     bridge::{Settings, StatusNotices},
     domain::{
         bridge_state::StateEvent::{self, *},
+        request::{Request, RoomsAfterLogout, Wish},
         stream::{Refusal, StreamEnd},
     },
 };
+
+use ruma::UserId;
 
 use super::stage::{OWNER, Stage};
 
@@ -33,9 +36,9 @@ fn told(stage: &mut Stage) -> (Vec<StateEvent>, Vec<StateEvent>) {
 fn notices(stage: &Stage) -> Vec<(String, String)> {
     let said = stage.said().into_iter().filter(|said| !said.content["fi.mau.bridge_state"].is_null());
     said.map(|said| {
-        let state = said.content["fi.mau.bridge_state"]["state_event"].as_str().unwrap().to_owned();
+        let event = said.content["fi.mau.bridge_state"]["state_event"].as_str().unwrap().to_owned();
         assert_eq!(said.content["fi.mau.bridge_state"]["remote_name"], ACCOUNT);
-        (said.body().to_owned(), state)
+        (said.body().to_owned(), event)
     })
     .collect()
 }
@@ -71,13 +74,10 @@ fn a_state_says_why_and_what_to_do() {
     stage.sign_ins.push_back(StreamEnd::Refused(Refusal::NotAuthorized));
     stage.hush();
     stage.pass(10_000);
-    let state = stage.bridge_states.pop().unwrap();
-    assert_eq!(
-        (state.event, state.error, state.user_action()),
-        (BadCredentials, Some("xmpp-rejected"), Some("RELOGIN"))
-    );
-    assert_eq!(state.message.as_deref(), Some("the sign-in was refused"));
-    let remote = state.remote.unwrap();
+    let last = stage.bridge_states.pop().unwrap();
+    assert_eq!((last.event, last.error, last.user_action()), (BadCredentials, Some("xmpp-rejected"), Some("RELOGIN")));
+    assert_eq!(last.message.as_deref(), Some("the sign-in was refused"));
+    let remote = last.remote.unwrap();
     assert_eq!((remote.login, remote.owner.as_str(), remote.account.as_str()), (stage.login(), OWNER, ACCOUNT));
     // The bot says it once, with the state; and a start says nothing anew.
     let said = notices(&stage);
@@ -163,6 +163,20 @@ fn people_are_told_of_nothing_or_of_all_where_the_operator_says_so() {
     all.pass(60_000);
     let said: Vec<String> = notices(&all).into_iter().map(|(_, state)| state).collect();
     assert_eq!(said, ["BACKFILLING", "CONNECTED", "TRANSIENT_DISCONNECT", "BACKFILLING", "CONNECTED"]);
+}
+
+#[test]
+fn whoever_signs_out_and_keeps_the_rooms_is_signed_out_too() {
+    let mut stage = with(StatusNotices::Errors);
+    stage.bridge_states.clear();
+    let wish = Wish::Logout { login: None, rooms: Some(RoomsAfterLogout::Nothing) };
+    stage.ask(Request::Person { owner: UserId::parse(OWNER).unwrap(), wish });
+    stage.pass(3_600_000);
+    assert_eq!(told(&mut stage), (vec![LoggedOut], vec![]));
+    stage.command(&format!("login xmpp {ACCOUNT} secret"));
+    stage.pass(10_000);
+    assert_eq!(told(&mut stage).0, [Backfilling, Connected]);
+    assert!(notices(&stage).is_empty(), "{:?}", notices(&stage));
 }
 
 #[test]
