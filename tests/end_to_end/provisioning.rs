@@ -171,8 +171,12 @@ fn the_api_is_what_its_description_says() {
     let bridge = Bridge::start_with("bridge", &networks, &json!({"provisioning": {"shared_secret": SECRET}}));
     let romeo = bridge.person("romeo");
     let caller = Caller { bridge: &bridge, person: &romeo, token: SECRET.to_owned() };
-    caller.sign_in("", &prosody.account("alice"));
-    let config = format!("[parameters]\n\"query.user_id\" = \"{}\"\n", romeo.id);
+    let login = caller.sign_in("", &prosody.account("alice"));
+    let before = bridge.log_length();
+    // What nobody could guess; of logins that are signed out there is another test.
+    let known = [("query.user_id", romeo.id.as_str()), ("query.login_id", &login), ("path.flowID", "xmpp")];
+    let known: String = known.iter().map(|(name, value)| format!("\"{name}\" = \"{value}\"\n")).collect();
+    let config = format!("[parameters]\n{known}");
     fs::write(bridge.folder().join("schemathesis.toml"), config).expect("write the config");
     let mut schemathesis = Command::new(ground::repository(".tools/venv/bin/schemathesis"));
     schemathesis.current_dir(bridge.folder()).stdin(Stdio::null()).env("NO_COLOR", "1");
@@ -186,6 +190,14 @@ fn the_api_is_what_its_description_says() {
     assert!(told.status.success(), "{said}{}", String::from_utf8_lossy(&told.stderr));
     println!("{said}");
     assert!(said.contains("Tested: 14"), "not all of it was tried: {said}");
+    // It was not refused at the door: what answers at all has answered.
+    let reached =
+        ["whoami", "capabilities", "login/flows", "login/start/{flowID}", "logins", "contacts", "search_users"];
+    let reached = reached.into_iter().chain(["resolve_identifier/{identifier}", "create_dm/{identifier}"]);
+    for path in reached {
+        let line = format!("provisioning path=\"/v3/{path}\" status=200");
+        assert!(bridge.logged_since(before, &line), "nothing was answered at {path}");
+    }
 }
 
 /// Keeps what is posted to it.
