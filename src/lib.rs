@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! app                                          wires everything
-//! engine | matrix | page | web | xmpp          the state machine | the async shells
+//! engine | matrix | page | provisioning | web | xmpp
+//!                                              the state machine | the async shells
 //! translate                                    one file per translated concept
 //! bridge | bot | desk                          login, portal, ghost, outbox | text <-> command | requests of the doors
 //! store                                        sled, one file per table
@@ -21,6 +22,7 @@ pub mod domain;
 pub mod engine;
 pub mod matrix;
 pub mod page;
+pub mod provisioning;
 pub mod registration;
 pub mod store;
 pub mod translate;

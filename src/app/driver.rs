@@ -26,6 +26,7 @@ use crate::{
     },
     engine::Engine,
     matrix::{account_data::Followers, appservice::AppService, record::Record, typing},
+    provisioning::status::StatusBoard,
     store::StoreError,
     xmpp::{StreamHandle, Xmpp},
 };
@@ -56,6 +57,8 @@ pub struct Shells {
     pub public: Option<Arc<PublicMedia>>,
     /// The bridge's own doors, whose requests are answered.
     pub desk: Arc<Desk>,
+    /// How the bridge and its logins are.
+    pub board: Arc<StatusBoard>,
     /// People's account data.
     pub followers: Followers,
     /// What is worth doing only now.
@@ -207,6 +210,7 @@ impl Driver {
                     public.answer(ticket, file);
                 }
             }
+            Output::State(state) => self.shells.board.put(*state),
             Output::Respond { ticket, response } => self.shells.desk.answer(ticket, response),
             Output::Now(ephemeral) => self.shells.now.perform(ephemeral),
             Output::Follow { owner, since } => self.shells.followers.follow(&owner, since),

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod cli;
 pub mod describe;
+pub mod doors;
 pub mod driver;
 pub mod exit;
 pub mod files;

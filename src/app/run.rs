@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    cli,
+    cli, doors,
     driver::{self, MAILBOX, Shells},
     exit::Exit,
     files::{Bounds, Files},
@@ -22,9 +22,10 @@ use super::{
     recover, settings, store,
 };
 use crate::{
+    bridge::{Homeserver, Settings},
     config::Config,
     desk::Desk,
-    domain::{Input, credentials::Secret, file::LinkKey},
+    domain::{Input, credentials::Secret},
     engine::Engine,
     matrix::{
         account_data::Followers,
@@ -92,9 +93,7 @@ pub fn run(config: &Config, registration: &Registration) -> Exit {
             return store::exit(&error);
         }
     };
-    let address = settings.page.as_ref().map(|page| page.address.clone());
-    let links = settings.public_media.as_ref().map(|public| public.key.clone());
-    let engine = match Engine::new(store, settings, homeserver) {
+    let engine = match Engine::new(store, settings.clone(), homeserver.clone()) {
         Ok(engine) => engine,
         Err(error) => {
             tracing::error!("{error}");
@@ -108,7 +107,7 @@ pub fn run(config: &Config, registration: &Registration) -> Exit {
             return Exit::Internal;
         }
     };
-    let exit = runtime.block_on(serve(config, registration, puppets.as_ref(), engine, (blank, links, address)));
+    let exit = runtime.block_on(serve(config, registration, puppets.as_ref(), engine, (blank, settings, homeserver)));
     runtime.shutdown_timeout(Duration::from_secs(1));
     exit
 }
@@ -165,13 +164,12 @@ async fn tell_double_puppet(config: &Config, puppets: Option<&Registration>) {
 }
 
 /// `blank`: the store is new, so rooms that the bot is in already are an earlier one's.
-/// `links`: what links to files are signed with, where they are wanted. `address`: of the page for signing in, where there is one.
 async fn serve(
     config: &Config,
     registration: &Registration,
     puppets: Option<&Registration>,
     engine: Engine,
-    (blank, links, address): (bool, Option<LinkKey>, Option<String>),
+    (blank, settings, served): (bool, Settings, Homeserver),
 ) -> Exit {
     let (Some(identity), Ok(client)) = (identity(config, registration), client(config, registration, puppets)) else {
         tracing::error!("the homeserver's address cannot be used");
@@ -220,17 +218,27 @@ async fn serve(
     };
     let web = Web::new(Arc::new(SystemLookup), settings::allowed(config), Limits::default());
     let files = Arc::new(Files::new(client.clone(), identity.bot.clone(), web, trust, bounds));
+    let links = settings.public_media.as_ref().map(|public| public.key.clone());
     let public = links.map(|key| PublicMedia::new(key, Arc::clone(&files), mailbox.clone()));
     let desk = Desk::new(mailbox.clone());
+    let page = settings.page.as_ref().map(|page| {
+        Page::new(Arc::clone(&desk), &page.address, &config.appservice.bot.displayname, Patience::default())
+    });
+    let (board, api) = match doors::open(config, registration, &desk, settings, served) {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::error!(%error, "HTTP cannot be spoken");
+            return Exit::Internal;
+        }
+    };
     let closing = CancellationToken::new();
     let http = tokio::spawn({
-        let mut router = match &public {
-            Some(public) => service.router().merge(public.router()),
-            None => service.router(),
-        };
-        if let Some(address) = address {
-            let name = &config.appservice.bot.displayname;
-            router = router.merge(Page::new(Arc::clone(&desk), &address, name, Patience::default()).router());
+        let mut router = service.router().merge(api.router());
+        if let Some(public) = &public {
+            router = router.merge(public.router());
+        }
+        if let Some(page) = page {
+            router = router.merge(page.router());
         }
         let closing = closing.clone();
         async move { axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned()).await }
@@ -243,6 +251,7 @@ async fn serve(
         files,
         public,
         desk,
+        board,
         record: Record::new(client.clone(), identity.bot.clone()),
         followers: Followers::new(client.clone(), mailbox.clone(), tokio::runtime::Handle::current()),
         now: typing::Now::new(client.clone(), counters, Arc::clone(&keeper)),

@@ -55,6 +55,11 @@ pub fn settings(config: &Config) -> Settings {
             AfterLogout::Delete => RoomsAfterLogout::Delete,
             AfterLogout::Nothing => RoomsAfterLogout::Nothing,
         },
+        status_notices: match config.logins.status_notices {
+            config::StatusNotices::None => bridge::StatusNotices::None,
+            config::StatusNotices::Errors => bridge::StatusNotices::Errors,
+            config::StatusNotices::All => bridge::StatusNotices::All,
+        },
         version: env!("CARGO_PKG_VERSION"),
         double_puppet: config.double_puppet.registration.is_some(),
     }

@@ -82,10 +82,23 @@ pub struct Settings {
     pub max_logins: usize,
     /// What becomes of a login's rooms when it is signed out, where nothing else is said.
     pub after_logout: RoomsAfterLogout,
+    /// What of their connections people are told.
+    pub status_notices: StatusNotices,
     /// The version of the program.
     pub version: &'static str,
     /// The operator has given a registration for double puppeting.
     pub double_puppet: bool,
+}
+
+/// What of their connections people are told by the bot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusNotices {
+    /// Nothing.
+    None,
+    /// What does not work, and that it works again.
+    Errors,
+    /// Every change.
+    All,
 }
 
 /// How links to files are made.

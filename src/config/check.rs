@@ -4,6 +4,8 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
+
 use super::fault::Fault;
 use super::network;
 use super::sections::Config;
@@ -29,6 +31,8 @@ const FILE_BYTES: RangeInclusive<u64> = 1024..=1024 * 1024 * 1024 * 1024;
 const LINK: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(365 * 24);
 /// Logins of one person.
 const MAX_LOGINS: RangeInclusive<u32> = 1..=1000;
+/// Bytes of the API's secret: whoever guesses it acts for everybody.
+const SHARED_SECRET: RangeInclusive<usize> = 16..=1024;
 /// Messages per chat.
 const MAX_HISTORY: u32 = 10_000;
 
@@ -122,6 +126,11 @@ pub(super) fn check(config: &mut Config, base: &Path) -> Vec<Fault> {
     if !MAX_LOGINS.contains(&config.logins.max_logins) {
         let text = format!("not between {} and {}", MAX_LOGINS.start(), MAX_LOGINS.end());
         fault(&["logins", "max_logins"], text);
+    }
+    let secret = config.provisioning.shared_secret.as_ref().map(|secret| secret.expose_secret().len());
+    if secret.is_some_and(|length| !SHARED_SECRET.contains(&length)) {
+        let text = format!("not between {} and {} bytes long", SHARED_SECRET.start(), SHARED_SECRET.end());
+        fault(&["provisioning", "shared_secret"], text);
     }
     for (key, value) in [("initial", config.history.initial), ("catch_up", config.history.catch_up)] {
         if value > MAX_HISTORY {

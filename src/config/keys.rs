@@ -21,6 +21,7 @@ const fn file_only(path: &'static str) -> Key {
 pub const KEYS: &[Key] = &[
     scalar("homeserver.address"),
     scalar("homeserver.domain"),
+    scalar("homeserver.status_endpoint"),
     scalar("appservice.listen"),
     scalar("appservice.address"),
     scalar("appservice.bot.localpart"),
@@ -68,4 +69,8 @@ pub const KEYS: &[Key] = &[
     scalar("web.public_address"),
     scalar("logins.max_logins"),
     scalar("logins.after_logout"),
+    scalar("logins.status_notices"),
+    scalar("provisioning.shared_secret"),
+    scalar("provisioning.allow_matrix_auth"),
+    scalar("provisioning.federation_address"),
 ];

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ruma::OwnedServerName;
+use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 
-use super::network::Network;
+use super::network::{Network, secret};
 use super::permissions::Permissions;
 use super::values::{HostPort, Span, WebUrl, parsed};
 
@@ -62,6 +63,22 @@ pub struct Config {
     /// People's logins.
     #[serde(default)]
     pub logins: Logins,
+    /// The HTTP API for programs that look after people's logins.
+    #[serde(default)]
+    pub provisioning: Provisioning,
+}
+
+/// The HTTP API for programs that look after people's logins.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Provisioning {
+    /// Whoever has it acts for everybody.
+    #[serde(deserialize_with = "secret")]
+    pub shared_secret: Option<SecretString>,
+    /// People act for themselves, by a token of the homeserver.
+    pub allow_matrix_auth: bool,
+    /// Where people's OpenID tokens are checked; `None`: at the homeserver's address.
+    pub federation_address: Option<WebUrl>,
 }
 
 /// What people's browsers reach.
@@ -80,6 +97,20 @@ pub struct Logins {
     pub max_logins: u32,
     /// What becomes of a login's rooms when it is signed out.
     pub after_logout: AfterLogout,
+    /// What of their connections people are told by the bot.
+    pub status_notices: StatusNotices,
+}
+
+/// What of their connections people are told by the bot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StatusNotices {
+    /// Nothing.
+    None,
+    /// What does not work, and that it works again.
+    Errors,
+    /// Every change.
+    All,
 }
 
 /// What becomes of a login's rooms when it is signed out.
@@ -103,6 +134,9 @@ pub struct Homeserver {
     /// Its server name: what stands after the colon in its users' MXIDs.
     #[serde(deserialize_with = "server_name")]
     pub domain: OwnedServerName,
+    /// Where it is told how the bridge and its logins are.
+    #[serde(default)]
+    pub status_endpoint: Option<WebUrl>,
 }
 
 /// Our side of the application service API.
@@ -345,7 +379,7 @@ impl Default for PublicMedia {
 
 impl Default for Logins {
     fn default() -> Self {
-        Self { max_logins: 10, after_logout: AfterLogout::Leave }
+        Self { max_logins: 10, after_logout: AfterLogout::Leave, status_notices: StatusNotices::Errors }
     }
 }
 

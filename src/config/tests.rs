@@ -66,7 +66,7 @@ fn a_mistyped_key_names_file_line_and_nearest_key() {
     |
   1 | homeserver: { adress
     |               ^^^^^^
-  = nearest known key: `address`; known here: address, domain";
+  = nearest known key: `address`; known here: address, domain, status_endpoint";
     assert!(shown.ends_with(expected), "{shown}");
 }
 
@@ -315,6 +315,29 @@ fn the_page_for_signing_in_needs_tls_and_a_host_of_its_own() {
     assert!(said("logins: { after_logout: stay }").contains("after_logout"));
     assert!(with("web: { public_address: 'http://127.0.0.1:8080' }").is_ok());
     assert!(with("web: { public_address: 'https://b.example.org/' }").is_ok());
+}
+
+#[test]
+fn the_api_is_off_and_its_secret_is_long_comes_from_a_file_and_is_never_shown() {
+    let default = load(MINIMAL).unwrap();
+    assert!(default.provisioning.shared_secret.is_none() && !default.provisioning.allow_matrix_auth);
+    let folder = Folder::new(MINIMAL);
+    folder.write("secret", "hunter2 hunter2 hunter2\n");
+    let name = "MESSENGER_BRIDGE__PROVISIONING__SHARED_SECRET_FILE";
+    let config = folder.load(&[(name, "secret")]).unwrap();
+    let secret = config.provisioning.shared_secret.as_ref().map(ExposeSecret::expose_secret);
+    assert_eq!(secret, Some("hunter2 hunter2 hunter2"));
+    assert!(!format!("{config:?}").contains("hunter2"), "a secret must not be in the debug output");
+    for wrong in
+        ["shared_secret: hunter2", "shared_secret: [hunter2]", "shared_sceret: hunter2", "shared_secret: 'hunter2"]
+    {
+        let shown = load(&format!("{MINIMAL}provisioning: {{ {wrong} }}\n")).unwrap_err().to_string();
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+    let short = load(&format!("{MINIMAL}provisioning: {{ shared_secret: hunter2 }}\n")).unwrap_err().to_string();
+    assert!(short.contains("not between 16 and 1024 bytes long"), "{short}");
+    let said = load(&format!("{MINIMAL}logins: {{ status_notices: some }}\n")).unwrap_err().to_string();
+    assert!(said.contains("status_notices"), "{said}");
 }
 
 #[test]

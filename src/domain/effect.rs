@@ -305,6 +305,13 @@ pub enum Effect {
         /// What.
         event: OwnedEventId,
     },
+    /// Say how a login is in the owner's management room, for people and for programs. Lane: management.
+    SayState {
+        /// What.
+        notice: Notice,
+        /// The state ([`super::bridge_state`]), JSON.
+        state: String,
+    },
 }
 
 impl Effect {

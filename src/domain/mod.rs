@@ -4,6 +4,7 @@
 //! Nothing here does I/O, reads a clock or draws a random number.
 
 pub mod address;
+pub mod bridge_state;
 pub mod capability;
 pub mod choice;
 pub mod credentials;

@@ -4,6 +4,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, presence::PresenceState};
 
 use super::{
     DebtId, StreamId, Ticket, Timestamp,
+    bridge_state::BridgeState,
     choice::Notify,
     credentials::Secret,
     file::{PublicFile, Transfer},
@@ -73,6 +74,8 @@ pub enum Output {
         /// What.
         question: Ask,
     },
+    /// The bridge, or a login, is in another state than before.
+    State(Box<BridgeState>),
 }
 
 /// A piece of work that a shell has in hand.

@@ -4,6 +4,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
 use super::{
     Engine,
+    lookup::{Found, several_have},
     session::{Live, Phase},
 };
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
         BareJid, LoginId,
         effect::{Effect, Lane, Notice},
         feature::Feature,
+        request::Person,
         time::Lifetime,
     },
     store::{StoreError, login::Login, portal::Room},
@@ -21,6 +23,9 @@ use crate::{
 
 /// How many contacts a search shows.
 const FOUND: usize = 20;
+/// What is said where one of several logins has to be named.
+const SEVERAL_ACCOUNTS: &str =
+    "You have several accounts: please say which one, as in `start-chat you@example.org them@example.org`.";
 /// How many people of one address are named.
 const SEVERAL: usize = 5;
 
@@ -239,10 +244,7 @@ impl Engine {
         match logins.len() {
             0 => Ok(Err("You are not signed in to any account. Use `login` to begin.".to_owned())),
             1 => Ok(Ok(logins.remove(0))),
-            _ => Ok(Err(
-                "You have several accounts: please say which one, as in `start-chat you@example.org them@example.org`."
-                    .to_owned(),
-            )),
+            _ => Ok(Err(SEVERAL_ACCOUNTS.to_owned())),
         }
     }
 
@@ -252,28 +254,14 @@ impl Engine {
         login: Option<&str>,
         who: &str,
     ) -> Result<Option<Notice>, StoreError> {
-        let contact = match BareJid::parse(who) {
-            Ok(contact) => contact,
-            Err(error) => return Ok(Some(Notice::plain(format!("That is not an address: {error}.")))),
-        };
-        let login = match self.only_login(owner, login, Some(&contact))? {
-            Ok(login) => login,
-            Err(sentence) => return Ok(Some(Notice::plain(sentence))),
-        };
-        if contact == login.account {
-            return Ok(Some(Notice::plain("That is your own address.")));
-        }
-        let looks_up = self.bridge.profile(&login.network).and_then(|profile| profile.jid_lookup).is_some();
-        if looks_up && contact.domain() != login.account.domain() {
-            if self.lives.get(&login.id).is_none_or(|live| live.phase != Phase::Up) {
-                return Ok(Some(Notice::plain(format!(
-                    "{} is not connected just now; please try again later.",
-                    login.account
-                ))));
+        let (login, contact) = match self.resolve(owner, login, who)? {
+            Err(refusal) => return Ok(Some(Notice::plain(refusal.sentence))),
+            Ok(Found::Several) => return Ok(Some(Notice::plain(SEVERAL_ACCOUNTS))),
+            Ok(Found::Email(login, email)) => {
+                return Ok(self.ask_who_has(&login, &email)?.err().map(Notice::plain));
             }
-            self.ask(&login.id, Question::JidLookup { email: contact.to_string() })?;
-            return Ok(None);
-        }
+            Ok(Found::Contact(login, contact)) => (login, contact),
+        };
         let contact = contact_of(&login.id, &contact);
         if !self.hears_the_owner(&contact)? {
             let (who, account) = (&contact.contact, &login.account);
@@ -297,6 +285,11 @@ impl Engine {
         let jids = found.into_iter().flat_map(|found| found.children().filter(|child| child.is("jid", namespace)));
         let found: std::collections::BTreeSet<BareJid> =
             jids.take(SEVERAL).filter_map(|jid| BareJid::parse(jid.text().trim()).ok()).collect();
+        let unheard = || format!("{email} could not be looked up: there was no answer. Please try again later.");
+        let people: Vec<BareJid> = found.iter().cloned().collect();
+        if self.looked_up(login, email, if heard { Ok(&people) } else { Err(unheard()) })? {
+            return Ok(());
+        }
         let mut found = found.into_iter();
         let sentence = match (found.next(), found.next()) {
             (Some(contact), None) => {
@@ -305,15 +298,11 @@ impl Engine {
             }
             // Whom the person means only they know.
             (Some(first), Some(second)) => {
-                let all: Vec<String> = [first, second].into_iter().chain(found).map(|jid| jid.to_string()).collect();
-                format!(
-                    "Several people have the address {email}: {}. Please say which one, as in `start-chat {}`.",
-                    all.join(", "),
-                    all[0]
-                )
+                let all: Vec<BareJid> = [first, second].into_iter().chain(found).collect();
+                format!("{}, as in `start-chat {}`.", several_have(email, &all), all[0])
             }
             (None, _) if heard => format!("Nobody with the address {email} was found."),
-            (None, _) => format!("{email} could not be looked up: there was no answer. Please try again later."),
+            (None, _) => unheard(),
         };
         self.bridge.say(&row.owner, sentence)
     }
@@ -326,35 +315,25 @@ impl Engine {
                 "{email} could not be looked up: {} has lost its connection. Please try again when it is back.",
                 row.account
             );
-            self.bridge.say(&row.owner, text)?;
+            if !self.looked_up(login, email, Err(text.clone()))? {
+                self.bridge.say(&row.owner, text)?;
+            }
         }
         Ok(())
     }
 
     fn search(&self, owner: &OwnedUserId, text: &str) -> Result<Notice, StoreError> {
         use std::fmt::Write as _;
-        let wanted = text.to_lowercase();
-        let mut found = Vec::new();
-        for login in self.logins_of(owner)? {
-            for (contact, row) in self.bridge.store.contacts(&login.id)? {
-                if !row.on_roster && self.bridge.store.portal(&contact_of(&login.id, &contact))?.is_none() {
-                    continue;
-                }
-                let name = self.bridge.display_name(&contact_of(&login.id, &contact))?;
-                if name.to_lowercase().contains(&wanted) || contact.as_str().contains(&wanted) {
-                    let ghost = self.bridge.ghost(&contact_of(&login.id, &contact));
-                    found.push((name, contact, ghost));
-                }
-            }
-        }
+        let found = self.contacts_like(&self.logins_of(owner)?, text)?;
         if found.is_empty() {
             return Ok(Notice::plain("None of your contacts fits."));
         }
         let mut text = format!("Found {}:", found.len());
-        for (name, contact, ghost) in found.iter().take(FOUND) {
+        for Person { name, contact, ghost, .. } in found.iter().take(FOUND) {
             let _ = write!(
                 text,
-                "\n- {name} ({contact}){}",
+                "\n- {} ({contact}){}",
+                name.as_deref().unwrap_or_default(),
                 ghost.as_ref().map(|ghost| format!(", {ghost}")).unwrap_or_default()
             );
         }

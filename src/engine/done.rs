@@ -235,6 +235,9 @@ impl Engine {
                 | Effect::JoinRoom { .. }
                 | Effect::SendAbout { about: About { relation: Relation::Reply | Relation::Replace, .. }, .. },
             ) => {
+                if debt.effect == Effect::CreateRoom {
+                    self.room_refused(portal, cause);
+                }
                 let first = self.bridge.outbox.failures(&debt.lane) == 0;
                 self.bridge.outbox.failed(&debt.lane, debt.id, self.bridge.now.uptime, Some(PARKED));
                 if first && let Some(owner) = self.owner_of(&portal.login)? {

@@ -282,10 +282,16 @@ impl Engine {
     }
 
     /// A service has said what it is, or has not.
-    pub(super) fn on_service(&mut self, login: &LoginId, service: String, answer: Option<&Element>, heard: bool) {
+    pub(super) fn on_service(
+        &mut self,
+        login: &LoginId,
+        service: String,
+        answer: Option<&Element>,
+        heard: bool,
+    ) -> Result<(), StoreError> {
         let again = self.bridge.now.uptime.saturating_add(ASK_AGAIN);
-        let Some(live) = self.lives.get_mut(login) else { return };
-        let Upload::Asking { open, silent } = &mut live.upload else { return };
+        let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
+        let Upload::Asking { open, silent } = &mut live.upload else { return Ok(()) };
         *open = open.saturating_sub(1);
         *silent |= !heard;
         if let Some(most) = answer.and_then(upload::read_service) {
@@ -293,9 +299,10 @@ impl Engine {
         } else if *open == 0 {
             live.upload = Upload::Missing { silent: silent.then_some(again) };
         } else {
-            return;
+            return Ok(());
         }
         self.wake_files(login);
+        self.upload_found(login)
     }
 
     /// A place has become free, or may have.

@@ -284,7 +284,7 @@ impl Engine {
             Question::Publish(step) => self.on_published(login, step, answer, heard)?,
             Question::Caps { caps, contact, .. } => self.on_caps(login, &contact, &caps, answer)?,
             Question::Services => self.on_services(login, answer, heard.is_some())?,
-            Question::Service { service } => self.on_service(login, service, answer, heard.is_some()),
+            Question::Service { service } => self.on_service(login, service, answer, heard.is_some())?,
             Question::Slot { contact, debt, preview, .. } => {
                 self.on_slot(&ContactKey { login: login.clone(), contact }, (debt, preview), heard)?;
             }

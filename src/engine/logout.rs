@@ -22,6 +22,7 @@ impl Engine {
     /// Signs a login out.
     pub(super) fn log_out(&mut self, login: &Login, rooms: RoomsAfterLogout) -> Result<(), StoreError> {
         self.end_stream(&login.id);
+        self.states.note(&login.id);
         self.nobody_is_there(login)?;
         match rooms {
             RoomsAfterLogout::Nothing => self.keep_rooms(login),
@@ -47,9 +48,12 @@ impl Engine {
             | Timer::VCards(login)
             | Timer::Wishes(login)
             | Timer::List(login)
+            | Timer::State(login)
             | Timer::Question(login, _) => login != ours,
             Timer::Typing(contact) => contact.login != *ours,
             Timer::Delivery(_) | Timer::Vanish(_) | Timer::Sweep | Timer::Invitation(_) | Timer::SignIn(_) => true,
+            // Of rooms to be looked at each has one, which ends by itself.
+            Timer::Features(_) => true,
         });
     }
 

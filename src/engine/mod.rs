@@ -11,6 +11,7 @@ mod chats;
 mod command;
 mod delivery;
 mod done;
+mod features;
 mod fetch;
 mod files;
 mod ignored;
@@ -19,6 +20,7 @@ mod links;
 mod login_talk;
 mod logins;
 mod logout;
+mod lookup;
 mod matrix;
 mod newcomer;
 mod pay;
@@ -36,6 +38,7 @@ mod rooms;
 mod session;
 mod signin;
 mod space;
+mod states;
 mod talk;
 mod upgrade;
 mod upkeep;
@@ -100,6 +103,10 @@ enum Timer {
     Delivery(ContactKey),
     /// The next message of a chat disappears.
     Vanish(ContactKey),
+    /// A login's connection may be lost for long.
+    State(LoginId),
+    /// What can be said in a room may have changed.
+    Features(ContactKey),
     /// A sign-in has taken too long.
     SignIn(u64),
 }
@@ -132,6 +139,9 @@ pub struct Engine {
     review: Review,
     /// The portals that have a [`Timer::Delivery`], and when it is due.
     watched: BTreeMap<ContactKey, u64>,
+    states: states::States,
+    lookups: lookup::Lookups,
+    noted: features::Noted,
     outputs: Vec<Output>,
     /// The homeserver keeps presence; knows `busy`.
     presence: bool,
@@ -156,6 +166,9 @@ impl Engine {
             timers: BTreeSet::new(),
             review: Review::default(),
             watched: BTreeMap::new(),
+            states: states::States::default(),
+            lookups: lookup::Lookups::default(),
+            noted: features::Noted::default(),
             outputs: Vec::new(),
             presence: true,
             busy: false,
@@ -200,6 +213,8 @@ impl Engine {
     /// Makes what was taken in durable and gives out what is now to be done. After an error nothing is given out; the
     /// writes wait for the next try.
     pub fn commit(&mut self) -> Result<Vec<Output>, StoreError> {
+        self.tell_states()?;
+        self.answer_lookups()?;
         self.pay()?;
         // Each round gives up at least one file, so the rounds end.
         while std::mem::take(&mut self.transfers.gave_up) {
@@ -244,6 +259,7 @@ impl Engine {
         let logins = self.bridge.store.logins()?;
         for login in &logins {
             self.watch_vanishing(&login.id)?;
+            self.states.note(&login.id);
         }
         for (place, login) in logins.iter().filter(|login| login.suspended.is_none()).enumerate() {
             self.wake_person(&login.owner)?;
@@ -278,6 +294,8 @@ impl Engine {
                 Timer::Invitation(room) => self.ask_for_invitation(&room)?,
                 Timer::Sweep => self.sweep()?,
                 Timer::Vanish(portal) => self.next_to_vanish(&portal)?,
+                Timer::State(login) => self.disconnect_lasts(&login)?,
+                Timer::Features(portal) => self.renew_features(&portal)?,
                 Timer::SignIn(process) => self.process_expired(process)?,
                 Timer::Delivery(portal) if checks < delivery::CHECKS => {
                     checks += 1;

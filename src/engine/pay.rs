@@ -7,7 +7,7 @@ use super::{Engine, REQUESTS, fetch::Next, files::outgoing, session::WINDOW};
 use crate::{
     bridge::{look::NAME, question::Question},
     domain::{
-        DebtId, LoginId, Output, Timestamp,
+        DebtId, LoginId, Output, Timestamp, bridge_state,
         effect::{Composed, ContactKey, Debt, Effect, Lane, MatrixEvent, Notice, Outgoing, Sender},
         file::IncomingMedia,
         output::{CreateRoom, MatrixCall, MatrixWork, RoomKind, WorkId},
@@ -188,6 +188,12 @@ impl Engine {
                     let content = notice_content(notice, edits.map(|(_, event)| event.as_str()));
                     self.notice_call(room, debt, &content)
                 }
+                Effect::SayState { notice, state } => {
+                    let Some(room) = self.bridge.store.management(owner)?.room else { return Ok(Due::Moot) };
+                    let mut content = notice_content(notice, None);
+                    content[bridge_state::CONTENT_KEY] = serde_json::from_str(state).unwrap_or_default();
+                    self.notice_call(room, debt, &content)
+                }
                 Effect::Reply { room, notice } => self.notice_call(room.clone(), debt, &notice_content(notice, None)),
                 Effect::Redact { room, event } => Due::Call(MatrixCall::Redact {
                     room: room.clone(),
@@ -259,7 +265,7 @@ impl Engine {
         }
     }
 
-    fn room_to_make(&self, portal: &ContactKey, debt: &Debt) -> Result<Due, StoreError> {
+    fn room_to_make(&mut self, portal: &ContactKey, debt: &Debt) -> Result<Due, StoreError> {
         let Some(login) = self.bridge.store.login(&portal.login)? else { return Ok(Due::Moot) };
         if self.bridge.store.portal(portal)?.is_some_and(|row| row.room.is_some()) {
             return Ok(Due::Moot);
@@ -272,6 +278,7 @@ impl Engine {
         let mut state = bridge_info::state(&self.bridge, portal, &login, network)?;
         let look_first = debt.tried.then(|| state.first().map(|(kind, key, _)| (kind.clone(), key.clone()))).flatten();
         state.extend(room_look::state(&self.bridge, portal)?);
+        state.extend(self.first_features(portal)?);
         let bot = self.bridge.homeserver.bot.clone();
         // Whoever makes the room has the power by the room version's own rule; the owner may rename it, and invite nobody.
         let power_levels = json!({

@@ -69,8 +69,8 @@ impl Engine {
                 _ => self.refuse(ticket, refusal(RefusalCode::NoSuchProcess, GONE)),
             },
             Wish::Logout { login, rooms } => self.log_out_named(ticket, owner, login, rooms)?,
-            Wish::Contacts { .. } | Wish::Search { .. } | Wish::Resolve { .. } => {
-                self.refuse(ticket, refusal(RefusalCode::NotNow, "Not yet."));
+            wish @ (Wish::Contacts { .. } | Wish::Search { .. } | Wish::Resolve { .. }) => {
+                self.look_up(ticket, owner, wish)?;
             }
         }
         Ok(())

@@ -361,7 +361,8 @@ impl Engine {
             self.bridge.set_room_state(portal, &kind, &key, content)?;
         }
         let functional = room_look::functional(&self.bridge);
-        self.bridge.set_room_state(portal, room_look::FUNCTIONAL, "", functional)
+        self.bridge.set_room_state(portal, room_look::FUNCTIONAL, "", functional)?;
+        self.say_features(portal)
     }
 
     /// Invites a portal's ghosts to a room and lets them join, the contact's last.

@@ -107,6 +107,8 @@ pub(super) struct Live {
     /// The server wants to know whether the person looks (XEP-0352), and what it was told last.
     pub csi: bool,
     pub active: bool,
+    /// What rooms were told of what can be said in them was looked at in this process.
+    pub looked_at_rooms: bool,
 }
 
 impl Live {
@@ -173,6 +175,7 @@ impl Engine {
         live.session = session;
         live.unconfirmed = unconfirmed.into_iter().map(|(number, what)| (number, (what.lane, what.debt))).collect();
         live.held = held;
+        self.states.note(login);
         self.load_newcomers(login)?;
         self.streams.insert(stream, Carrier::Login(login.clone()));
         self.order(stream, StreamOrder::Connect(Box::new(order)));
@@ -212,6 +215,7 @@ impl Engine {
     /// A stream is up for a login: take the session up again, or begin a new one.
     pub(super) fn come_up(&mut self, login: &LoginId, stream: StreamId, up: &StreamUp) -> Result<(), StoreError> {
         let uptime = self.bridge.now.uptime;
+        self.states.note(login);
         let live = self.lives.entry(login.clone()).or_default();
         live.phase = Phase::Up;
         live.stream = Some(stream);
@@ -333,6 +337,7 @@ impl Engine {
         }) {
             session.caught_up = true;
         }
+        self.states.note(login);
         self.forget_stale_presence(login)?;
         // Rooms whose history is asked for again hold what came live a little longer.
         self.settle_in(login)?;
@@ -361,6 +366,7 @@ impl Engine {
         self.queue_listing(login)?;
         self.join_rooms(login)?;
         self.ask_displayed(login)?;
+        self.look_at_rooms(login)?;
         let ours = login.clone();
         self.bridge.outbox.wake_where(
             |lane| matches!(lane, Lane::ToXmpp(ContactKey { login, .. }) | Lane::Login(login) if *login == ours),
@@ -374,6 +380,7 @@ impl Engine {
         if live.stream != Some(stream) {
             return Ok(());
         }
+        self.states.note(login);
         let steady = live.phase == Phase::Up && self.bridge.now.uptime.saturating_sub(live.up_since) >= STEADY;
         live.phase = Phase::Down;
         live.stream = None;
@@ -403,10 +410,8 @@ impl Engine {
             | StreamEnd::ServerNotVerified { .. }
             | StreamEnd::Downgraded { .. }
             | StreamEnd::Tampered { .. }
-            | StreamEnd::NotXmpp { .. } => {
-                self.tell_trouble(login, end)?;
-            }
-            StreamEnd::UnknownHost { .. }
+            | StreamEnd::NotXmpp { .. }
+            | StreamEnd::UnknownHost { .. }
             | StreamEnd::Unreachable { .. }
             | StreamEnd::Tls { .. }
             | StreamEnd::BindRefused { .. }
@@ -436,35 +441,23 @@ impl Engine {
         self.suspend_login(login, end.to_string())
     }
 
-    /// Tells the owner once of a trouble that time alone may not mend; the login goes on trying.
-    fn tell_trouble(&mut self, login: &LoginId, end: &StreamEnd) -> Result<(), StoreError> {
-        let (Some(row), Some(live)) = (self.bridge.store.login(login)?, self.lives.get_mut(login)) else {
-            return Ok(());
-        };
-        if std::mem::replace(&mut live.told, true) {
-            return Ok(());
-        }
-        self.bridge.say(&row.owner, format!("{} is not connected: {end}. I go on trying.", row.account))
-    }
-
     /// Ends a login's connecting until its owner signs in again, and tells them why.
     pub(super) fn suspend_login(&mut self, login: &LoginId, why: String) -> Result<(), StoreError> {
         let Some(mut row) = self.bridge.store.login(login)? else { return Ok(()) };
         let command = self.bridge.sign_in_command(&row.network, &row.account);
-        self.bridge.say(
-            &row.owner,
-            format!(
-                "{} is signed out: {why}. Please sign in again with `{command}`; what you write meanwhile waits.",
-                row.account
-            ),
-        )?;
+        let text = format!(
+            "{} is signed out: {why}. Please sign in again with `{command}`; what you write meanwhile waits.",
+            row.account
+        );
         let rejected = self
             .lives
             .get(login)
             .is_some_and(|live| live.phase == Phase::Down && matches!(live.last_end, Some(StreamEnd::Refused(_))));
         self.bridge.store.put_suspended(login, &Suspended { since: self.bridge.now.wall, rejected })?;
         row.suspended = Some(why);
-        self.bridge.store.put_login(&row)
+        self.bridge.store.put_login(&row)?;
+        self.states.note(login);
+        self.say_login_state(login, text)
     }
 
     /// Sends a stanza on a login's stream, counted. `None` if the stream is not up.

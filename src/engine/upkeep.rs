@@ -12,7 +12,7 @@ use crate::{
         effect::{ContactKey, Effect, Lane, Notice, Sender},
         output::Ephemeral,
     },
-    store::{StoreError, contact::VCardState, portal::Membership, profile::Avatar},
+    store::{StoreError, contact::VCardState, portal::Membership, presence::Resources, profile::Avatar},
     translate::{
         chat_state::{self, ChatState},
         discovery, failure, idle, presence, roster,
@@ -370,11 +370,16 @@ impl Engine {
         let resource = from.resource.as_deref().unwrap_or_default();
         let since = since.filter(|_| read != presence::Presence::Unavailable);
         self.bridge.store.put_idle_client(&contact, bound, resource, since)?;
+        let apps = |row: &Resources| row.list.iter().filter_map(|app| app.caps.clone()).collect::<Vec<_>>();
+        let apps_before = known.as_ref().map(apps);
         let merged = presence::merge(known, bound, resource, read);
         let idle = self.bridge.store.idle_clients(&contact, bound)?;
         let after = idle::to_matrix(&merged.list, &idle, self.busy);
         let offline = merged.list.is_empty();
         self.bridge.store.put_resources(&contact, &merged)?;
+        if apps_before.unwrap_or_default() != apps(&merged) {
+            self.note_features(&contact)?;
+        }
         if before.as_ref() != Some(&after) && !(before.is_none() && offline) {
             self.show_contact_presence(&contact)?;
         }
@@ -440,6 +445,7 @@ impl Engine {
         let knows = discovery::has_feature(answer, chat_state::NS);
         let features = discovery::features(answer);
         self.bridge.store.put_last_features(&contact_of(login, contact), features)?;
+        self.note_features(&contact_of(login, contact))?;
         if discovery::is_verified(answer, caps) {
             self.bridge.store.put_caps_features(caps, features)?;
             return self.bridge.store.put_caps_chat_states(caps, knows);

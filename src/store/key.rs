@@ -93,6 +93,8 @@ tables! {
     Idle = b'Q', "idle";
     /// Messages that are to disappear, and what chats have agreed on.
     Vanishing = b'S', "vanishing";
+    /// What rooms were told of what can be said in them.
+    RoomFeatures = b'B', "room_features";
 }
 
 impl Key {

@@ -112,6 +112,7 @@ impl Store {
             Table::Published,
             Table::Profile,
             Table::Vanishing,
+            Table::RoomFeatures,
         ] {
             self.erase_all(&Key::of(table).login(id).done())?;
         }

@@ -34,6 +34,7 @@ pub mod published;
 pub mod reaction;
 mod record;
 pub mod recovered;
+pub mod room_features;
 pub mod seal;
 pub mod session;
 pub mod sled;
@@ -252,6 +253,11 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         table!(Profile, "profile", profile::Profile),
         verify::Table { name: "idle", prefix: &[key::Table::Idle as u8], decode: &idle::readable },
         verify::Table { name: "vanishing", prefix: &[key::Table::Vanishing as u8], decode: &vanishing::readable },
+        verify::Table {
+            name: "room_features",
+            prefix: &[key::Table::RoomFeatures as u8],
+            decode: &room_features::readable,
+        },
     ]
 }
 

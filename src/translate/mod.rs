@@ -54,6 +54,7 @@
 //! | [`notify`] | `m.push_rules` of a room | XEP-0492 |
 //! | [`chats`] | | XEP-0223, where favourites and mutes of a chat are kept |
 //! | [`bridge_info`] | `m.bridge`, `uk.half-shot.bridge` (MSC2346) | |
+//! | [`room_features`] | `com.beeper.room_features` | |
 
 pub mod activity;
 pub mod attention;
@@ -94,6 +95,7 @@ pub mod relation;
 pub mod reply;
 pub mod retraction;
 pub mod rich_text;
+pub mod room_features;
 pub mod room_look;
 pub mod roster;
 pub mod space;

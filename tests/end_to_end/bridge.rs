@@ -217,6 +217,11 @@ impl Bridge {
         self.process.lock().expect("no test panicked in here").as_ref().expect("it runs").id()
     }
 
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
     /// Where its files are.
     pub fn folder(&self) -> &Path {
         &self.folder

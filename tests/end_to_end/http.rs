@@ -37,6 +37,11 @@ pub fn post_as(port: u16, path: &str, token: &str, body: &Value) -> io::Result<A
     request(port, "POST", path, &format!("Authorization: Bearer {token}\r\n"), &body.to_string())
 }
 
+/// Any request to 127.0.0.1 with a bearer token.
+pub fn ask_as(port: u16, method: &str, path: &str, token: &str, body: &str) -> io::Result<Answer> {
+    request(port, method, path, &format!("Authorization: Bearer {token}\r\n"), body)
+}
+
 /// HTTP/1.0: the answer ends with the connection and has no chunks.
 fn request(port: u16, method: &str, path: &str, header: &str, body: &str) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;

@@ -27,6 +27,7 @@ mod messenger;
 mod process;
 mod profiles;
 mod program;
+mod provisioning;
 mod puppet;
 mod recovery;
 mod refusals;

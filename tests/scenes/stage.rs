@@ -10,9 +10,10 @@ use std::{
 };
 
 use messenger_bridge::{
-    bridge::{Homeserver, Network, OfflineAs, Permission, PermissionKey, Settings},
+    bridge::{Homeserver, Network, OfflineAs, Permission, PermissionKey, Settings, StatusNotices},
     domain::{
         BareJid, Input, LoginId, Now, Output, StreamId, Ticket, Timestamp,
+        bridge_state::BridgeState,
         capability::{MESSENGER, XMPP},
         credentials::{Credentials, Secret, Tokens},
         file::{Job, PublicFile, Stored, Transfer, TransferOutcome},
@@ -72,6 +73,8 @@ pub struct Stage {
     pub linked: Vec<Option<PublicFile>>,
     /// What doors were answered, and not looked at yet.
     pub responses: HashMap<Ticket, Response>,
+    /// Every state of the bridge and its logins that was told.
+    pub bridge_states: Vec<BridgeState>,
     /// Every question to the outside.
     pub asked: Vec<Ask>,
     /// Every stanza to the XMPP server, oldest first.
@@ -160,6 +163,7 @@ impl Stage {
             page: None,
             max_logins: 10,
             after_logout: RoomsAfterLogout::Leave,
+            status_notices: StatusNotices::Errors,
             version: "9.9",
             double_puppet: false,
         }
@@ -182,6 +186,7 @@ impl Stage {
             held: false,
             linked: Vec::new(),
             responses: HashMap::new(),
+            bridge_states: Vec::new(),
             asked: Vec::new(),
             sent: Vec::new(),
             connects: Vec::new(),
@@ -401,6 +406,7 @@ impl Stage {
                 }
             }
             Output::PublicFile { file, .. } => self.linked.push(file),
+            Output::State(state) => self.bridge_states.push(*state),
             Output::Respond { ticket, response } => drop(self.responses.insert(ticket, response)),
             Output::Now(ephemeral) => self.ephemerals.push(ephemeral),
             Output::Follow { owner, since } => drop(self.followed.insert(owner, since)),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use messenger_bridge::{
-    bridge::{Homeserver as Hosts, Network, OfflineAs, Permission, PermissionKey, Settings},
+    bridge::{Homeserver as Hosts, Network, OfflineAs, Permission, PermissionKey, Settings, StatusNotices},
     domain::{
         DebtId, Input, Now, Output, StreamId, Ticket, Timestamp,
         capability::{MESSENGER, XMPP},
@@ -164,6 +164,7 @@ fn settings(config: Config, random: &mut Random) -> Settings {
         page: None,
         max_logins: 10,
         after_logout: RoomsAfterLogout::Leave,
+        status_notices: StatusNotices::Errors,
         version: "0",
         double_puppet: config.puppets,
     }

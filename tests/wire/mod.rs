@@ -7,4 +7,5 @@ mod matrix_survey;
 mod media;
 mod page;
 pub mod page_engine;
+mod provisioning;
 mod xmpp;

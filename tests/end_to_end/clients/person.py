@@ -126,6 +126,9 @@ class Person:
             raise RuntimeError(f"{status} {data.decode(errors='replace')}")
         return json.loads(data or b"{}")
 
+    async def do_openid_token(self):
+        return checked(await self.nio.get_openid_token(self.nio.user_id)).access_token
+
     async def http(self, method, path, **options):
         headers = {"Authorization": f"Bearer {self.nio.access_token}"}
         async with aiohttp.ClientSession() as session:

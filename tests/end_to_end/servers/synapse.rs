@@ -153,7 +153,7 @@ impl Synapse {
             "database": {"name": "sqlite3", "args": {"database": file("homeserver.db")}},
             "listeners": [{
                 "port": self.port.number(), "bind_addresses": ["127.0.0.1"], "type": "http", "tls": false,
-                "resources": [{"names": ["client", "media"], "compress": false}],
+                "resources": [{"names": ["client", "media", "openid"], "compress": false}],
             }],
             "macaroon_secret_key": "a secret of the tests",
             "form_secret": "another secret of the tests",

@@ -153,6 +153,7 @@ impl World {
                 Output::Now(_)
                 | Output::PublicFile { .. }
                 | Output::Respond { .. }
+                | Output::State(_)
                 | Output::Follow { .. }
                 | Output::Unfollow { .. } => {}
                 Output::Stream { stream, order } => self.order((self.run, stream), order),
