@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     bot::{self, Command},
-    bridge::{Permission, ghost::contact_of, question::Question},
+    bridge::{Permission, ghost::contact_of, meter::Fate, question::Question},
     domain::{
         BareJid, LoginId,
         effect::{ContactKey, Effect, Lane, Notice},
@@ -441,6 +441,7 @@ impl Engine {
         self.bridge.outbox.forget_where(belongs);
         for debt in debts {
             self.bridge.outbox.forget(debt.id);
+            self.bridge.meter.ended(&debt, Fate::Dropped, self.bridge.now.wall);
         }
         self.bridge.store.erase_debts(ours)?;
         let lane = Lane::Management(login.owner.clone());

@@ -19,6 +19,7 @@ mod links;
 mod logins;
 mod matrix;
 mod newcomer;
+pub mod numbers;
 mod pay;
 mod people;
 mod profile;

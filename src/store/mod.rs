@@ -46,10 +46,13 @@ pub mod trouble;
 pub mod vanishing;
 pub mod verify;
 
+use std::collections::BTreeMap;
+
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::backend::{Backend, Batch, StoreError};
-use self::{overlay::Overlay, seal::Seal};
+use self::{login::Standing, overlay::Overlay, seal::Seal};
+use crate::domain::LoginId;
 
 /// The version of the tables; a store of a newer one is refused.
 pub const SCHEMA: u32 = 1;
@@ -61,6 +64,8 @@ const SEALED: u8 = 2;
 pub struct Store {
     overlay: Overlay<Box<dyn Backend>>,
     seal: Seal,
+    /// How the logins stand, for whoever counts them often ([`Store::standings`]).
+    standings: BTreeMap<LoginId, Standing>,
 }
 
 impl Store {
@@ -69,7 +74,7 @@ impl Store {
         let mut overlay = Overlay::new(backend);
         migrate::bring_up(&mut overlay, &migrate::steps(), SCHEMA)?;
         seal.check(&mut overlay)?;
-        let mut store = Self { overlay, seal };
+        let mut store = Self { overlay, seal, standings: BTreeMap::new() };
         store.begin(entropy)?;
         Ok(store)
     }

@@ -17,6 +17,7 @@ mod history;
 mod ignored;
 mod media;
 mod newcomers;
+mod numbers;
 mod others;
 mod people;
 mod profiles;

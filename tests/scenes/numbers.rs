@@ -1,0 +1,149 @@
+//! The numbers that the engine gives out, held against what happened.
+
+use messenger_bridge::{
+    bridge::{
+        meter::{Direction, Fate, What},
+        outbox::Kind,
+    },
+    domain::output::MatrixCall,
+    engine::numbers::LoginState,
+};
+
+use super::stage::Stage;
+
+const JULIET: &str = "juliet@capulet.lit";
+
+fn stage() -> Stage {
+    Stage::xmpp("<item jid='juliet@capulet.lit' name='Juliet' subscription='both'/>")
+}
+
+fn count(stage: &Stage, direction: Direction, fate: Fate) -> u64 {
+    stage.engine.numbers().messages.iter().find(|(way, _)| *way == direction).unwrap().1.of(fate)
+}
+
+fn waiting(stage: &Stage, kind: Kind) -> usize {
+    stage.engine.numbers().waiting.iter().find(|(other, ..)| *other == kind).unwrap().1
+}
+
+/// Whatever was accepted has come to an end, or waits.
+fn assert_sound(stage: &Stage) {
+    for (direction, kind) in [(Direction::ToMatrix, Kind::ToMatrix), (Direction::ToXmpp, Kind::ToXmpp)] {
+        let [accepted, ended @ ..] = Fate::ALL.map(|fate| count(stage, direction, fate));
+        let waits = accepted - ended.iter().sum::<u64>();
+        assert!(waits <= waiting(stage, kind) as u64, "{direction:?}: {accepted} {ended:?}");
+    }
+    let all: usize = Kind::ALL.iter().map(|kind| waiting(stage, *kind)).sum();
+    assert_eq!(all, stage.engine.debts());
+}
+
+fn logins(stage: &Stage) -> Vec<(String, LoginState)> {
+    let numbers = stage.engine.numbers();
+    numbers.logins.into_iter().filter(|(_, count)| *count > 0).map(|(whose, _)| whose).collect()
+}
+
+#[test]
+fn logins_are_counted_by_network_and_state_and_networks_without_any_are_zero() {
+    let mut stage = stage();
+    assert_eq!(logins(&stage), [("xmpp".to_owned(), LoginState::Online)]);
+    assert_eq!(stage.engine.numbers().logins[&("messenger".to_owned(), LoginState::Online)], 0);
+    stage.unreachable(2);
+    stage.hush();
+    assert_eq!(logins(&stage), [("xmpp".to_owned(), LoginState::Offline)]);
+    stage.pass(60_000);
+    assert_eq!(logins(&stage), [("xmpp".to_owned(), LoginState::Online)]);
+    stage.crash();
+    assert_eq!(logins(&stage), [("xmpp".to_owned(), LoginState::Online)]);
+    let login = stage.login();
+    let mut settings = Stage::settings();
+    settings.networks.remove("xmpp");
+    stage.change(settings);
+    stage.crash();
+    assert_eq!(logins(&stage), [("unconfigured".to_owned(), LoginState::SignedOut)]);
+    stage.command(&format!("logout {login}"));
+    assert_eq!(logins(&stage), []);
+}
+
+#[test]
+fn messages_are_counted_by_what_becomes_of_them() {
+    let mut stage = stage();
+    stage.phone_sends("juliet@capulet.lit/b", "hello");
+    let room = stage.room(JULIET);
+    stage.says(&room, "good night");
+    stage.pass(1_000);
+    assert_eq!(count(&stage, Direction::ToMatrix, Fate::Delivered), 1);
+    assert_eq!(count(&stage, Direction::ToXmpp, Fate::Delivered), 1);
+    assert_sound(&stage);
+
+    // Refused for good: a reaction is not worth holding up a chat for.
+    stage.refuses = Some(|call| matches!(call, MatrixCall::Send { kind, .. } if kind == "m.reaction"));
+    stage.server_sends("<message from='juliet@capulet.lit/b' type='chat' id='h1'><body>again</body></message>");
+    stage.server_sends(
+        "<message from='juliet@capulet.lit/b' type='chat' id='r1'><reactions xmlns='urn:xmpp:reactions:0' id='h1'>\
+         <reaction>\u{1f44b}</reaction></reactions></message>",
+    );
+    stage.pass(1_000);
+    assert_eq!(count(&stage, Direction::ToMatrix, Fate::Refused), 1);
+    assert_sound(&stage);
+
+    // Given up, and dropped at the end of the login.
+    stage.unreachable(10_000);
+    stage.hush();
+    stage.says(&room, "too late");
+    assert_eq!(waiting(&stage, Kind::ToXmpp), 1);
+    stage.pass(8 * 86_400_000);
+    assert_eq!((count(&stage, Direction::ToXmpp, Fate::Expired), waiting(&stage, Kind::ToXmpp)), (1, 0));
+    assert_sound(&stage);
+    stage.says(&room, "never");
+    let login = stage.login();
+    stage.command(&format!("logout {login}"));
+    assert_eq!(count(&stage, Direction::ToXmpp, Fate::Dropped), 1);
+    assert_sound(&stage);
+    stage.pass(10_000);
+    assert_eq!(stage.engine.debts(), 0);
+}
+
+#[test]
+fn what_waited_over_a_restart_counts_with_all_its_time() {
+    let mut stage = stage();
+    let room = stage.room(JULIET);
+    stage.unreachable(20);
+    stage.hush();
+    stage.says(&room, "are you there?");
+    stage.pass(100_000);
+    let oldest = stage.engine.numbers().waiting[Kind::ToXmpp as usize].2;
+    assert!(oldest.is_some());
+    stage.sign_ins.clear();
+    stage.crash();
+    stage.pass(10_000);
+    assert_eq!(stage.texts_to(JULIET), ["are you there?"]);
+    let numbers = stage.engine.numbers();
+    let took = numbers.messages[Direction::ToXmpp as usize].1.took;
+    assert_eq!((took.count(), took.sum >= 100_000), (1, true), "{took:?}");
+    assert_eq!(numbers.waiting[Kind::ToXmpp as usize].2, None);
+}
+
+#[test]
+fn the_steps_of_a_message_name_ids_and_nothing_that_was_said() {
+    let mut stage = stage();
+    stage.engine.watch_messages(true);
+    let room = stage.room(JULIET);
+    stage.says(&room, "good night");
+    let event = stage.last_event();
+    stage.pass(1_000);
+    let (steps, missed) = stage.engine.take_steps();
+    let what: Vec<&What> = steps.iter().map(|step| &step.what).collect();
+    assert!(
+        matches!(what.as_slice(), [What::Accepted(Some(id)), What::Sent(_), What::Ended(Fate::Delivered, _)] if *id == event),
+        "{what:?}"
+    );
+    // An id that says something is left out, and so is what was said.
+    stage.server_sends(
+        "<message from='juliet@capulet.lit/b' type='chat' id='juliet@capulet.lit loves you'><body>hello</body></message>",
+    );
+    stage.pass(1_000);
+    let (steps, _) = stage.engine.take_steps();
+    assert!(matches!(steps[0].what, What::Accepted(None)), "{steps:?}");
+    let text = format!("{steps:?}");
+    assert!(!text.contains("hello") && !text.contains("juliet") && missed == 0, "{text}");
+    assert!(steps.iter().all(|step| step.login == stage.login()));
+}
