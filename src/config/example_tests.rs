@@ -54,7 +54,7 @@ fn the_structs_have_every_key_and_no_other() {
         .filter(|section| !["networks", "permissions", "networks.*.domains"].contains(section))
         .chain([""])
         .collect();
-    assert_eq!(sections.len(), 19);
+    assert_eq!(sections.len(), 20);
     let text = with_domain_map();
     for section in sections {
         let mut networks = vec!["messenger", "xmpp"];

@@ -65,4 +65,5 @@ pub const KEYS: &[Key] = &[
     scalar("public_media.expires"),
     scalar("logging.level"),
     scalar("logging.format"),
+    scalar("metrics.listen"),
 ];

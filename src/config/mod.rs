@@ -26,7 +26,7 @@ pub use network::{Domains, Endpoint, MessengerNetwork, Network, OAuth, Profile, 
 pub use permissions::{Level, Permissions};
 pub use sections::{
     Appservice, Bot, Config, CreatePortals, DoublePuppet, Fetch, Files, History, Homeserver, LogFormat, LogLevel,
-    Logging, OfflineAs, Outbox, Portals, Presence, PublicMedia, Store, Strangers,
+    Logging, Metrics, OfflineAs, Outbox, Portals, Presence, PublicMedia, Store, Strangers,
 };
 pub use values::{HostPort, Span, WebUrl};
 

@@ -16,6 +16,7 @@ use tokio::{
     task::JoinSet,
     time::Instant,
 };
+use tracing::{Instrument, field::Empty};
 
 use super::{
     client::{CallError, Client, millis},
@@ -25,7 +26,7 @@ use super::{
 use crate::domain::{
     Input, Timestamp,
     input::{Cause, Failure, Outcome, Receipt},
-    output::{CreateRoom, MatrixCall, MatrixWork},
+    output::{CreateRoom, MatrixCall, MatrixWork, WorkId},
 };
 
 /// Requests in flight at once if nothing else is configured: where Synapse on one core answers most in all.
@@ -356,9 +357,13 @@ pub async fn pump(sender: Arc<MatrixSender>, mut work: mpsc::Receiver<MatrixWork
                 None => open = false,
                 Some(work) => {
                     let (sender, mailbox) = (Arc::clone(&sender), mailbox.clone());
+                    let span = tracing::debug_span!("request", debt = Empty);
+                    if let WorkId::Debt(debt) = work.id {
+                        span.record("debt", debt.0);
+                    }
                     in_hand.spawn(async move {
                         let call = work.call;
-                        let outcome = tokio::spawn(async move { sender.run(&call).await }).await;
+                        let outcome = tokio::spawn(async move { sender.run(&call).await }.instrument(span)).await;
                         let outcome = outcome.unwrap_or_else(|_| Outcome::Failed(Failure::Transient {
                             cause: Cause { code: "internal".to_owned(), sentence: "The bridge failed inside.".to_owned() },
                             retry_after: None,
