@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -15,7 +16,8 @@ use tracing::{Span, field::Empty};
 
 use super::{
     files::{self, Files},
-    metrics::Metrics,
+    logging::Level,
+    metrics::{Metrics, process},
     public_media::PublicMedia,
     trace::Messages,
 };
@@ -69,6 +71,10 @@ pub struct Shells {
     pub reports: mpsc::Sender<(StreamId, StreamReport)>,
     /// Where numbers go, where somebody wants them.
     pub metrics: Option<Arc<Metrics>>,
+    /// How much the log shows.
+    pub level: Level,
+    /// The store's folder.
+    pub store: PathBuf,
 }
 
 /// Starts the engine's thread. The receiver tells why it ended; it ends when the mailbox is closed, when streams are
@@ -278,6 +284,11 @@ impl Driver {
                 }
             }
             Output::Now(ephemeral) => self.shells.now.perform(ephemeral),
+            Output::SetLogLevel(level) => self.shells.level.set(level),
+            Output::Measure { owner } => {
+                let (memory, store) = (process::resident_memory(), process::size_of(&self.shells.store));
+                self.again.push(Input::Measured { owner, memory, store });
+            }
             Output::Follow { owner, since } => self.shells.followers.follow(&owner, since),
             Output::Unfollow { owner } => self.shells.followers.unfollow(&owner),
             Output::Ask { ask, question } => {

@@ -193,7 +193,7 @@ async fn serve(
         },
         None => None,
     };
-    if !obey_hangups(file.to_owned(), level) {
+    if !obey_hangups(file.to_owned(), level.clone()) {
         tracing::error!("signals cannot be listened for");
         return Exit::Internal;
     }
@@ -263,6 +263,8 @@ async fn serve(
         mailbox: mailbox.clone(),
         reports,
         metrics,
+        level,
+        store: config.store.path.clone(),
     };
     let mut ended = match driver::start(engine, shells, inputs) {
         Ok(ended) => ended,

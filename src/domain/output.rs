@@ -8,6 +8,7 @@ use super::{
     credentials::Secret,
     file::{PublicFile, Transfer},
     stream::StreamOrder,
+    verbosity::Verbosity,
 };
 
 /// One thing for a shell to do.
@@ -64,6 +65,13 @@ pub enum Output {
         ask: AskId,
         /// What.
         question: Ask,
+    },
+    /// Let the log show so much from now on.
+    SetLogLevel(Verbosity),
+    /// Look what the process and its store take; comes back as [`super::Input::Measured`].
+    Measure {
+        /// Who asks.
+        owner: OwnedUserId,
     },
 }
 

@@ -4,6 +4,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
 use super::{
     Engine, Timer,
+    admin::NO_PERMISSION,
     session::{Live, Phase},
 };
 use crate::{
@@ -36,11 +37,7 @@ impl Engine {
         private: bool,
     ) -> Result<(), StoreError> {
         if self.bridge.settings.permission(owner) < Permission::User {
-            return self.answer_in(
-                owner,
-                Some(room.clone()),
-                "You have no permission to use this bridge. Its operator can give it to you.".to_owned(),
-            );
+            return self.answer_in(owner, Some(room.clone()), NO_PERMISSION.to_owned());
         }
         let parsed = bot::parse(text);
         if private && self.awaits_secret(owner) && !matches!(parsed, Ok(Command::Cancel)) {
@@ -53,6 +50,11 @@ impl Engine {
         };
         if command.holds_secret() {
             self.redact(owner, room, event)?;
+        }
+        if let Command::Admin(_) = &command
+            && let Some(sentence) = self.admin_refused(owner, private)
+        {
+            return self.answer_in(owner, Some(room.clone()), sentence.to_owned());
         }
         if let (Command::Login { .. }, false) = (&command, private) {
             return self.answer_in(
@@ -135,7 +137,7 @@ impl Engine {
             .find(|login| Some(&login.account) == jid.as_ref() || login.id.as_str() == name))
     }
 
-    fn run_command(
+    pub(super) fn run_command(
         &mut self,
         owner: &OwnedUserId,
         room: &OwnedRoomId,
@@ -143,7 +145,15 @@ impl Engine {
     ) -> Result<Option<Notice>, StoreError> {
         let plain = |text: &str| Ok(Some(Notice::plain(text)));
         match command {
-            Command::Help => Ok(Some(bot::help(&self.bridge.settings.networks.keys().cloned().collect::<Vec<_>>()))),
+            Command::Help => {
+                let mut notice = bot::help(&self.bridge.settings.networks.keys().cloned().collect::<Vec<_>>());
+                let private = self.bridge.store.management(owner)?.room.as_ref() == Some(room);
+                if self.admin_refused(owner, private).is_none() {
+                    bot::admin::extend_help(&mut notice);
+                }
+                Ok(Some(notice))
+            }
+            Command::Admin(command) => self.run_admin(owner, room, command),
             Command::Version => plain(&format!("messenger-bridge {}", self.bridge.settings.version)),
             Command::Cancel => {
                 let was = self.end_conversation(owner);
@@ -434,7 +444,7 @@ impl Engine {
             | Timer::List(login)
             | Timer::Question(login, _) => login != ours,
             Timer::Typing(contact) | Timer::Delivery(contact) | Timer::Vanish(contact) => contact.login != *ours,
-            Timer::Sweep | Timer::Invitation(_) => true,
+            Timer::Sweep | Timer::Invitation(_) | Timer::Broadcast => true,
         });
         self.watched.retain(|contact, _| contact.login != *ours);
         let debts: Vec<_> = self.bridge.store.debts()?.into_iter().filter(|debt| belongs(&debt.lane)).collect();

@@ -5,8 +5,10 @@
 //! out what that returns. Nothing is answered, acknowledged or sent before the commit that it rests on.
 
 mod account_data;
+mod admin;
 mod archive;
 mod blocking;
+mod broadcast;
 mod chats;
 mod command;
 mod delivery;
@@ -96,6 +98,8 @@ enum Timer {
     Delivery(ContactKey),
     /// The next message of a chat disappears.
     Vanish(ContactKey),
+    /// The next person gets what an administrator says to everybody.
+    Broadcast,
 }
 
 /// What a request to the homeserver is for that is not a debt.
@@ -181,6 +185,7 @@ impl Engine {
                     self.account_data_is_whole(&owner)?;
                 }
             }
+            Input::Measured { owner, memory, store } => self.on_measured(&owner, memory, store)?,
             Input::Tick => {}
             Input::Suspend => self.suspend(),
         }
@@ -241,7 +246,7 @@ impl Engine {
             self.connect_in(&login.id, u64::try_from(place).unwrap_or(u64::MAX).saturating_mul(20))?;
         }
         self.watch_all();
-        Ok(())
+        self.resume_broadcast()
     }
 
     fn set_timer(&mut self, after: u64, timer: Timer) {
@@ -269,6 +274,7 @@ impl Engine {
                 Timer::Invitation(room) => self.ask_for_invitation(&room)?,
                 Timer::Sweep => self.sweep()?,
                 Timer::Vanish(portal) => self.next_to_vanish(&portal)?,
+                Timer::Broadcast => self.next_of_broadcast()?,
                 Timer::Delivery(portal) if checks < delivery::CHECKS => {
                     checks += 1;
                     self.check_delivery(&portal)?;

@@ -93,6 +93,8 @@ tables! {
     Idle = b'Q', "idle";
     /// Messages that are to disappear, and what chats have agreed on.
     Vanishing = b'S', "vanishing";
+    /// What an administrator says to everybody, while it is on its way.
+    Broadcast = b'G', "broadcast";
 }
 
 impl Key {

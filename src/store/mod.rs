@@ -8,6 +8,7 @@ pub mod archive_file;
 pub mod backend;
 pub mod binding;
 pub mod blocked;
+pub mod broadcast;
 pub mod chat;
 #[cfg(test)]
 mod conformance;
@@ -257,6 +258,7 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         table!(Profile, "profile", profile::Profile),
         verify::Table { name: "idle", prefix: &[key::Table::Idle as u8], decode: &idle::readable },
         verify::Table { name: "vanishing", prefix: &[key::Table::Vanishing as u8], decode: &vanishing::readable },
+        table!(Broadcast, "broadcast", broadcast::Broadcast),
     ]
 }
 

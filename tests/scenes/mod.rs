@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod about;
+mod admin;
 mod blocking;
 mod chats;
 mod disappearing;

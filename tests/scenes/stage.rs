@@ -19,6 +19,7 @@ use messenger_bridge::{
         input::{Answer, Cause, EphemeralEvent, Failure, Outcome, Receipt, RoomEvent, RoomPage},
         output::{Ask, Ephemeral, MatrixCall, RoomKind},
         stream::{ConnectOrder, Management, StreamEnd, StreamOrder, StreamReport, StreamUp},
+        verbosity::Verbosity,
     },
     engine::Engine,
     store::{
@@ -61,6 +62,8 @@ pub struct Stage {
     /// What people said and did in rooms.
     pub people: Vec<RoomEvent>,
     pub ephemerals: Vec<Ephemeral>,
+    /// What the log was told to show.
+    pub levels: Vec<Verbosity>,
     /// Whose account data is followed, and from where on.
     pub followed: BTreeMap<OwnedUserId, Option<String>>,
     /// Every transfer, and how the next ones end; well where nothing is put here. `held`: none ends by itself.
@@ -168,6 +171,7 @@ impl Stage {
             called: Vec::new(),
             people: Vec::new(),
             ephemerals: Vec::new(),
+            levels: Vec::new(),
             followed: BTreeMap::new(),
             transfers: Vec::new(),
             transferred: VecDeque::new(),
@@ -384,6 +388,10 @@ impl Stage {
             }
             Output::PublicFile { file, .. } => self.linked.push(file),
             Output::Now(ephemeral) => self.ephemerals.push(ephemeral),
+            Output::SetLogLevel(level) => self.levels.push(level),
+            Output::Measure { owner } => {
+                inputs.push_back(Input::Measured { owner, memory: Some(35_460_000), store: None });
+            }
             Output::Follow { owner, since } => drop(self.followed.insert(owner, since)),
             Output::Unfollow { owner } => drop(self.followed.remove(&owner)),
             Output::Matrix(work) if self.away > 0 => {

@@ -150,7 +150,12 @@ impl World {
                     self.shown.insert(ghost, state.to_string());
                 }
                 Output::Transfer(transfer) => self.transfer(self.run, &transfer),
-                Output::Now(_) | Output::PublicFile { .. } | Output::Follow { .. } | Output::Unfollow { .. } => {}
+                Output::Now(_)
+                | Output::PublicFile { .. }
+                | Output::Follow { .. }
+                | Output::Unfollow { .. }
+                | Output::SetLogLevel(_)
+                | Output::Measure { .. } => {}
                 Output::Stream { stream, order } => self.order((self.run, stream), order),
             }
         }
