@@ -217,6 +217,16 @@ impl Bridge {
         self.process.lock().expect("no test panicked in here").as_ref().expect("it runs").id()
     }
 
+    /// Sends it a signal (`"HUP"`).
+    pub fn signal(&self, signal: &str) {
+        self.process.lock().expect("no test panicked in here").as_ref().expect("it runs").signal(signal);
+    }
+
+    /// The port at which the homeserver reaches it.
+    pub fn appservice(&self) -> u16 {
+        self.port.number()
+    }
+
     /// Where its files are.
     pub fn folder(&self) -> &Path {
         &self.folder

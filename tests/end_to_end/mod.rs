@@ -23,6 +23,7 @@ mod lists;
 mod long_conversation;
 mod media;
 mod messenger;
+mod observing;
 mod process;
 mod profiles;
 mod program;
