@@ -75,11 +75,14 @@ pub enum Fate {
     Expired,
     /// There was nothing left to send: its chat or login is gone, or what it refers to is.
     Dropped,
+    /// It was delivered, and an error came back for it.
+    Bounced,
 }
 
 impl Fate {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Accepted, Self::Delivered, Self::Refused, Self::Expired, Self::Dropped];
+    pub const ALL: [Self; 6] =
+        [Self::Accepted, Self::Delivered, Self::Refused, Self::Expired, Self::Dropped, Self::Bounced];
 
     /// The label in metrics and logs.
     pub fn label(self) -> &'static str {
@@ -89,6 +92,7 @@ impl Fate {
             Self::Refused => "refused",
             Self::Expired => "expired",
             Self::Dropped => "dropped",
+            Self::Bounced => "bounced",
         }
     }
 }
@@ -207,6 +211,11 @@ impl Meter {
     /// A message is tried again later.
     pub fn failed(&mut self, debt: &Debt, cause: &Cause) {
         self.note(debt, || What::Failed(showable(&cause.code).unwrap_or_else(|| "other".to_owned())));
+    }
+
+    /// An error came back for a message to a contact.
+    pub fn bounced(&mut self) {
+        self.messages[Direction::ToXmpp as usize].fates[Fate::Bounced as usize] += 1;
     }
 
     /// A debt is over.

@@ -371,6 +371,7 @@ impl Engine {
         event: &OwnedEventId,
         error: &StanzaError,
     ) -> Result<(), StoreError> {
+        self.bridge.meter.bounced();
         let reason = match error.condition.as_str() {
             "forbidden"
             | "not-authorized"

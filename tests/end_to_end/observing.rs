@@ -171,6 +171,7 @@ fn metrics_page_and_dashboard_are_one_and_show_what_was_said_both_ways() {
         delivered(&metrics, "to_matrix") >= 2.0 && delivered(&metrics, "to_xmpp") >= 2.0
     });
     let (metrics, text) = scrape();
+    fs::write(bridge.folder().join("metrics.txt"), &text).expect("keep it for reading");
     assert!(there, "{text}");
 
     // What happened.
@@ -247,6 +248,13 @@ fn metrics_page_and_dashboard_are_one_and_show_what_was_said_both_ways() {
     assert!(!appservice.body.contains("messenger_bridge"));
     let posted = http::post(port.number(), "/metrics", &json!({})).expect("an answer");
     assert_eq!(posted.status, 405);
+
+    // A port that is somebody's is told, and where to set another.
+    bridge.terminate();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port.number())).expect("the port is free");
+    let sentence = bridge.refuses_to_run();
+    assert!(sentence.contains(&format!("cannot listen on 127.0.0.1:{port}")) && sentence.contains("metrics.listen"));
+    drop(taken);
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn waiting(stage: &Stage, kind: Kind) -> usize {
 /// Whatever was accepted has come to an end, or waits.
 fn assert_sound(stage: &Stage) {
     for (direction, kind) in [(Direction::ToMatrix, Kind::ToMatrix), (Direction::ToXmpp, Kind::ToXmpp)] {
-        let [accepted, ended @ ..] = Fate::ALL.map(|fate| count(stage, direction, fate));
+        let [accepted, ended @ .., _bounced] = Fate::ALL.map(|fate| count(stage, direction, fate));
         let waits = accepted - ended.iter().sum::<u64>();
         assert!(waits <= waiting(stage, kind) as u64, "{direction:?}: {accepted} {ended:?}");
     }
@@ -72,6 +72,15 @@ fn messages_are_counted_by_what_becomes_of_them() {
     stage.pass(1_000);
     assert_eq!(count(&stage, Direction::ToMatrix, Fate::Delivered), 1);
     assert_eq!(count(&stage, Direction::ToXmpp, Fate::Delivered), 1);
+    assert_sound(&stage);
+
+    // An error that comes back is beside what became of it before.
+    let id = stage.messages_to(JULIET)[0].attr("id").unwrap().to_owned();
+    stage.server_sends(&format!(
+        "<message from='juliet@capulet.lit' type='error' id='{id}'><error type='cancel'>\
+         <item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>"
+    ));
+    assert_eq!(count(&stage, Direction::ToXmpp, Fate::Bounced), 1);
     assert_sound(&stage);
 
     // Refused for good: a reaction is not worth holding up a chat for.
