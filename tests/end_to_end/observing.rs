@@ -354,3 +354,32 @@ fn a_message_can_be_followed_in_the_log_by_its_id_and_the_log_says_nothing_of_it
         assert!(!text.contains(&secret), "the log holds {secret}");
     }
 }
+
+#[test]
+fn an_administrator_looks_after_a_running_bridge() {
+    let (_bridge, pair) = start(&json!({}));
+    let list = pair.ask("list-users", "with 1 account");
+    assert!(list.contains(&pair.person.id) && list.contains(&format!("xmpp at {}", Prosody::DOMAIN)), "{list}");
+    assert!(list.ends_with("online"), "{list}");
+    let localpart = pair.account.jid.split('@').next().unwrap_or_default();
+    assert!(!list.contains(localpart), "{list}");
+
+    let mark = pair.person.mark();
+    let ping = pair.ask(&format!("sudo {} ping", pair.person.id), "I am here.");
+    assert!(ping.starts_with(&format!("As {}", pair.person.id)) && !ping.contains(localpart), "{ping}");
+    let says = |words: &'static str| {
+        move |event: &Value| event["sender"] == Bridge::BOT && event["body"].as_str().is_some_and(|b| b.contains(words))
+    };
+    pair.person.expect_since(mark, "word of it", says("An administrator of this bridge ran `ping` for you."));
+    pair.ask("sudo @nobody:hs.test ping", "Nobody called @nobody:hs.test uses this bridge.");
+
+    pair.ask("broadcast The bridge rests at noon.", "That would be said to 1 person");
+    let mark = pair.person.mark();
+    pair.ask("broadcast confirm The bridge rests at noon.", "I am saying it to 1 person.");
+    pair.person.expect_since(
+        mark,
+        "the broadcast",
+        says("The operator of this bridge says:\nThe bridge rests at noon."),
+    );
+    pair.person.expect_since(mark, "its result", says("Your broadcast is over: 1 person has got it."));
+}

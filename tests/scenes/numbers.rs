@@ -1,15 +1,31 @@
 //! The numbers that the engine gives out, held against what happened.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use messenger_bridge::{
     bridge::{
         meter::{Direction, Fate, What},
         outbox::Kind,
     },
-    domain::output::MatrixCall,
-    engine::numbers::LoginState,
+    domain::{
+        BareJid, LoginId, Timestamp,
+        effect::{ContactKey, Debt, Effect, Lane, Outgoing},
+        output::MatrixCall,
+    },
+    engine::{Engine, numbers::LoginState},
+    store::{
+        Backend, Batch, Store, StoreError,
+        backend::Record,
+        login::Login,
+        memory::MemoryBackend,
+        seal::{KeyFile, Seal},
+    },
 };
 
-use super::stage::Stage;
+use super::stage::{OWNER, Stage, TODAY, homeserver};
 
 const JULIET: &str = "juliet@capulet.lit";
 
@@ -155,4 +171,67 @@ fn the_steps_of_a_message_name_ids_and_nothing_that_was_said() {
     let text = format!("{steps:?}");
     assert!(!text.contains("hello") && !text.contains("juliet") && missed == 0, "{text}");
     assert!(steps.iter().all(|step| step.login == stage.login()));
+}
+
+/// A disk that counts how often it is read.
+struct Counted(MemoryBackend, Arc<AtomicUsize>);
+
+impl Backend for Counted {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.get(key)
+    }
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Record>, StoreError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.scan(prefix, after, limit)
+    }
+    fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        self.0.commit(batch)
+    }
+    fn size_on_disk(&self) -> Result<u64, StoreError> {
+        self.0.size_on_disk()
+    }
+}
+
+#[test]
+fn the_numbers_are_known_without_a_look_at_the_store_however_much_is_owed() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = KeyFile::load_or_create(&folder.path().join("key"), [7; 32]).unwrap();
+    let reads = Arc::new(AtomicUsize::new(0));
+    let disk = Counted(MemoryBackend::new(), Arc::clone(&reads));
+    let mut store = Store::open(Box::new(disk), Seal::new(&key), 1).unwrap();
+    for number in 0..100_u64 {
+        let account = BareJid::parse(&format!("a{number}@x.lit")).unwrap();
+        let login = LoginId::derive(OWNER, "xmpp", account.as_str());
+        store
+            .put_login(&Login {
+                id: login.clone(),
+                owner: OWNER.try_into().unwrap(),
+                network: "xmpp".to_owned(),
+                account: account.clone(),
+                resource: "r".to_owned(),
+                made: Timestamp(TODAY),
+                suspended: (number % 2 == 0).then(|| "refused".to_owned()),
+                archive_after: None,
+                roster_version: None,
+                own_name: None,
+            })
+            .unwrap();
+        for debt in 0..50 {
+            let lane = Lane::ToXmpp(ContactKey { login: login.clone(), contact: account.clone() });
+            let event = ruma::EventId::parse(format!("$e{debt}")).unwrap();
+            let effect = Effect::SendMessage(Outgoing { body: "hi".to_owned(), event, written: Timestamp(TODAY) });
+            let (id, made) = (store.take_debt_id().unwrap(), Timestamp(TODAY + debt));
+            store.put_debt(&Debt { id, lane, effect, after: None, made, tried: false }).unwrap();
+        }
+    }
+    store.commit().unwrap();
+    let engine = Engine::new(store, Stage::settings(), homeserver()).unwrap();
+    let before = reads.load(Ordering::Relaxed);
+    assert!(before > 0);
+    let numbers = engine.numbers();
+    assert_eq!(reads.load(Ordering::Relaxed), before);
+    assert_eq!(numbers.waiting[Kind::ToXmpp as usize], (Kind::ToXmpp, 5_000, Some(Timestamp(TODAY))));
+    let logins = |state| numbers.logins[&("xmpp".to_owned(), state)];
+    assert_eq!((logins(LoginState::SignedOut), logins(LoginState::Offline)), (50, 50));
 }
