@@ -25,6 +25,7 @@ use super::{
 };
 use crate::domain::{
     Input, Timestamp,
+    address::GHOST_PREFIX,
     input::{Cause, Failure, Outcome, Receipt},
     output::{CreateRoom, MatrixCall, MatrixWork, WorkId},
 };
@@ -113,7 +114,8 @@ impl MatrixSender {
                     Failure::Permanent(cause) => (Count::CallPermanent, cause),
                 };
                 self.counters.add(count);
-                tracing::debug!(code = cause.code, sentence = cause.sentence, "a call to the homeserver failed");
+                let sentence = without_ghosts(&cause.sentence);
+                tracing::debug!(code = cause.code, sentence, "a call to the homeserver failed");
                 Outcome::Failed(failure)
             }
         }
@@ -378,6 +380,40 @@ pub async fn pump(sender: Arc<MatrixSender>, mut work: mpsc::Receiver<MatrixWork
                     return;
                 }
             }
+        }
+    }
+}
+
+/// A homeserver's sentence for the log: it likes to name whom it refuses, and a ghost's name is a contact's address.
+fn without_ghosts(sentence: &str) -> String {
+    let mark = format!("@{GHOST_PREFIX}");
+    let mut parts = sentence.split(mark.as_str());
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.find(|c: char| c == ':' || c.is_whitespace()).map_or("", |end| &part[end..]);
+        shown.push_str(&mark);
+        shown.push('\u{2026}');
+        shown.push_str(rest);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_in_the_log_names_no_contact() {
+        for (sentence, shown) in [
+            (
+                "User @messenger_abcde23456_juliet=40capulet.lit:h.test not in room !r:h.test",
+                "User @messenger_\u{2026}:h.test not in room !r:h.test",
+            ),
+            ("@messenger_a_b=40c:h and @messenger_a_d=40e", "@messenger_\u{2026}:h and @messenger_\u{2026}"),
+            ("@romeo:h.test may not", "@romeo:h.test may not"),
+            ("", ""),
+        ] {
+            assert_eq!(without_ghosts(sentence), shown);
         }
     }
 }

@@ -168,7 +168,11 @@ fn metrics_page_and_dashboard_are_one_and_show_what_was_said_both_ways() {
     };
     let there = ground::poll(|| {
         let (metrics, _) = scrape();
-        delivered(&metrics, "to_matrix") >= 2.0 && delivered(&metrics, "to_xmpp") >= 2.0
+        let waits = |lane: &str| value(&metrics, &format!("messenger_bridge_outbox_debts{{lane=\"{lane}\"}}"));
+        delivered(&metrics, "to_matrix") >= 2.0
+            && delivered(&metrics, "to_xmpp") >= 2.0
+            && waits("to_matrix") + waits("to_xmpp") < 0.5
+            && value(&metrics, "messenger_bridge_presence_updates_total") >= 1.0
     });
     let (metrics, text) = scrape();
     fs::write(bridge.folder().join("metrics.txt"), &text).expect("keep it for reading");
