@@ -15,7 +15,7 @@ use messenger_bridge::app::{
 fn main() -> ExitCode {
     harden();
     let handlers = Handlers {
-        run: |config, registration| run(&config, &registration),
+        run: |config, registration, file: &_| run(&config, &registration, file),
         check: |files: &_| check(files),
         recover: |config, registration| recover(&config, &registration),
         store: |config, action| store(&config, &action),

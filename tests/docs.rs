@@ -9,7 +9,11 @@ use std::{
 };
 
 use clap::CommandFactory;
-use messenger_bridge::{app::cli::Cli, bot::COMMANDS, config::EXAMPLE};
+use messenger_bridge::{
+    app::cli::Cli,
+    bot::{ADMIN_COMMANDS, COMMANDS, Entry},
+    config::EXAMPLE,
+};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -98,18 +102,28 @@ fn every_page_is_in_the_book() {
     }
 }
 
+/// The commands in the table below a heading of a page.
+fn commands_of(page: &str, heading: &str) -> BTreeSet<String> {
+    let page = fs::read_to_string(root().join(page)).expect("a page");
+    let part = page.split("\n## ").find(|part| part.starts_with(heading)).expect("the commands");
+    let rows = part.lines().filter(|line| line.starts_with("| `"));
+    rows.flat_map(|row| quoted(row.trim_start_matches('|').split(" | ").next().unwrap_or_default()))
+        .filter_map(|call| call.split_whitespace().next().map(str::to_owned))
+        .collect()
+}
+
+fn names(table: &[Entry], aliases: &[&str]) -> BTreeSet<String> {
+    table.iter().map(|entry| entry.name).chain(aliases.iter().copied()).map(str::to_owned).collect()
+}
+
 #[test]
 fn every_command_of_the_bot_is_on_the_page_for_people_and_nothing_else() {
-    let users = fs::read_to_string(root().join("docs/users.md")).expect("the page for people");
-    let table = users.split("\n## ").find(|part| part.starts_with("Commands")).expect("the commands");
-    let rows = table.lines().filter(|line| line.starts_with("| `"));
-    let said: BTreeSet<String> = rows
-        .flat_map(|row| quoted(row.trim_start_matches('|').split(" | ").next().unwrap_or_default()))
-        .filter_map(|call| call.split_whitespace().next().map(str::to_owned))
-        .collect();
-    let there: BTreeSet<String> = COMMANDS.iter().map(|entry| entry.name.to_owned()).collect();
-    let aliases: BTreeSet<String> = ["pm".to_owned()].into();
-    assert_eq!(said.difference(&aliases).cloned().collect::<BTreeSet<_>>(), there);
+    assert_eq!(commands_of("docs/users.md", "Commands"), names(&COMMANDS, &["pm"]));
+}
+
+#[test]
+fn every_command_of_administrators_is_on_the_page_for_operators_and_nothing_else() {
+    assert_eq!(commands_of("docs/operators.md", "Administrators"), names(&ADMIN_COMMANDS, &["doas"]));
 }
 
 #[test]

@@ -124,7 +124,7 @@ pub struct Files {
 
 /// What the commands that need the bridge's parts do. Each gets what was read from the files.
 pub struct Handlers<Run, Check, Recover, Store> {
-    /// `run`.
+    /// `run`; it also gets where the configuration is.
     pub run: Run,
     /// `check`. It reads the files itself: that they are right is the first thing that it checks.
     pub check: Check,
@@ -137,13 +137,15 @@ pub struct Handlers<Run, Check, Recover, Store> {
 /// Does what the command line asks for. Errors are told on stderr.
 pub fn dispatch<Run, Check, Recover, Store>(cli: Cli, handlers: Handlers<Run, Check, Recover, Store>) -> Exit
 where
-    Run: FnOnce(Config, Registration) -> Exit,
+    Run: FnOnce(Config, Registration, &Path) -> Exit,
     Check: FnOnce(&Files) -> Exit,
     Recover: FnOnce(Config, Registration) -> Exit,
     Store: FnOnce(Config, StoreAction) -> Exit,
 {
     let result = match cli.command.unwrap_or(Command::Run(cli.files)) {
-        Command::Run(files) => load(&files).map(|(config, registration)| (handlers.run)(config, registration)),
+        Command::Run(files) => {
+            load(&files).map(|(config, registration)| (handlers.run)(config, registration, &files.config))
+        }
         Command::Check(files) => Ok((handlers.check)(&files)),
         Command::Recover(files) => load(&files).map(|(config, registration)| (handlers.recover)(config, registration)),
         Command::Store { action, config } => load_config(&config.config).map(|config| (handlers.store)(config, action)),
@@ -283,7 +285,7 @@ mod tests {
     /// Runs a command line whose handlers must not be called.
     fn dispatch_local(arguments: &[&str]) -> Exit {
         let handlers = Handlers {
-            run: |_, _| panic!("run"),
+            run: |_, _, _: &Path| panic!("run"),
             check: |_: &Files| panic!("check"),
             recover: |_, _| panic!("recover"),
             store: |_, _| panic!("store"),
@@ -342,7 +344,8 @@ mod tests {
             let exit = dispatch(
                 parse(arguments),
                 Handlers {
-                    run: |config: Config, registration: Registration| {
+                    run: |config: Config, registration: Registration, file: &Path| {
+                        assert_eq!(file.file_name().unwrap(), "c");
                         assert_eq!(config.appservice.bot.localpart, registration.sender_localpart);
                         Exit::Listener
                     },

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -11,10 +12,14 @@ use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
 };
+use tracing::{Span, field::Empty};
 
 use super::{
     files::{self, Files},
+    logging::Level,
+    metrics::{Metrics, process},
     public_media::PublicMedia,
+    trace::Messages,
 };
 use crate::{
     desk::Desk,
@@ -38,6 +43,9 @@ pub const MAILBOX: usize = 1024;
 const BATCH: usize = 128;
 /// Pause before a commit that failed is tried again.
 const COMMIT_AGAIN: Duration = Duration::from_secs(1);
+
+/// Pause between two times that the engine's numbers are given out, so that a flood does not pay for them.
+const PUBLISH: Duration = Duration::from_millis(250);
 
 /// What the engine's outputs go to.
 pub struct Shells {
@@ -67,6 +75,12 @@ pub struct Shells {
     pub mailbox: mpsc::Sender<Input>,
     /// Where streams report.
     pub reports: mpsc::Sender<(StreamId, StreamReport)>,
+    /// Where numbers go, where somebody wants them.
+    pub metrics: Option<Arc<Metrics>>,
+    /// How much the log shows.
+    pub level: Level,
+    /// The store's folder.
+    pub store: PathBuf,
 }
 
 /// Starts the engine's thread. The receiver tells why it ended; it ends when the mailbox is closed, when streams are
@@ -85,6 +99,9 @@ pub fn start(
             again: Vec::new(),
             started: Instant::now(),
             suspended: false,
+            published: None,
+            stale: false,
+            messages: Messages::default(),
         };
         // The other end is gone only if the process is ending anyway.
         let _ = tell.send(driver.run(mailbox));
@@ -95,11 +112,23 @@ pub fn start(
 struct Driver {
     engine: Engine,
     shells: Shells,
-    streams: HashMap<StreamId, StreamHandle>,
+    streams: HashMap<StreamId, Opened>,
     /// Inputs that carrying out outputs gave at once.
     again: Vec<Input>,
     started: Instant,
     suspended: bool,
+    /// When the engine's numbers were given out last, and whether they have changed since.
+    published: Option<Instant>,
+    stale: bool,
+    messages: Messages,
+}
+
+/// A stream, with the span that all its lines in the log stand in.
+struct Opened {
+    handle: StreamHandle,
+    span: Span,
+    /// Its login is known, and stands in the span.
+    named: bool,
 }
 
 impl Driver {
@@ -112,17 +141,28 @@ impl Driver {
             if batch.is_empty() && !runtime.block_on(self.wait(&mut mailbox, &mut batch)) {
                 return Ok(());
             }
+            self.engine.watch_messages(tracing::enabled!(tracing::Level::DEBUG));
+            let began = Instant::now();
             for input in batch.drain(..) {
                 self.suspended |= matches!(input, Input::Suspend);
-                if let Input::Stream { stream, report: StreamReport::Down(end) } = &input {
-                    self.streams.remove(stream);
+                if let Input::Stream { stream, report: StreamReport::Down(end) } = &input
+                    && let Some(opened) = self.streams.remove(stream)
+                {
+                    let _within = opened.span.enter();
                     tracing::info!(%stream, %end, "stream ended");
                 }
                 self.engine.handle(self.now(), input)?;
             }
-            for output in self.commit()? {
+            if let Some(metrics) = &self.shells.metrics {
+                metrics.handled(began.elapsed());
+            }
+            let outputs = self.commit()?;
+            self.tell_messages();
+            for output in outputs {
                 self.carry_out(output);
             }
+            self.stale = self.shells.metrics.is_some();
+            self.publish();
             if self.suspended && self.streams.is_empty() && self.again.is_empty() {
                 return Ok(());
             }
@@ -130,24 +170,58 @@ impl Driver {
     }
 
     /// Waits for inputs or for the engine's next timer. `false`: nobody is left to send any.
-    async fn wait(&self, mailbox: &mut mpsc::Receiver<Input>, batch: &mut Vec<Input>) -> bool {
+    async fn wait(&mut self, mailbox: &mut mpsc::Receiver<Input>, batch: &mut Vec<Input>) -> bool {
         let wake = self.engine.next_wake().map(|at| self.started + Duration::from_millis(at));
         let far = Instant::now() + Duration::from_hours(1);
-        tokio::select! {
-            count = mailbox.recv_many(batch, BATCH) => count > 0,
-            () = tokio::time::sleep_until(wake.unwrap_or(far).into()) => {
-                batch.push(Input::Tick);
-                true
+        loop {
+            let due = self.published.map_or(far, |last| last + PUBLISH);
+            tokio::select! {
+                count = mailbox.recv_many(batch, BATCH) => return count > 0,
+                () = tokio::time::sleep_until(wake.unwrap_or(far).into()) => {
+                    batch.push(Input::Tick);
+                    return true;
+                }
+                () = tokio::time::sleep_until(due.into()), if self.stale => self.publish(),
             }
+        }
+    }
+
+    /// Gives the engine's numbers out, unless that was done just now.
+    fn publish(&mut self) {
+        let now = Instant::now();
+        if let Some(metrics) = &self.shells.metrics
+            && self.published.is_none_or(|last| now >= last + PUBLISH)
+        {
+            metrics.publish(self.engine.numbers());
+            (self.published, self.stale) = (Some(now), false);
+        }
+    }
+
+    /// Writes into the log what became of messages, now that it is committed.
+    fn tell_messages(&mut self) {
+        let steps = self.engine.take_steps();
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            self.messages.tell(steps);
+        } else {
+            self.messages.forget();
         }
     }
 
     /// Commits, however often that takes: until it has worked nothing is answered, acknowledged or sent.
     fn commit(&mut self) -> Result<Vec<Output>, StoreError> {
         loop {
+            let began = Instant::now();
             match self.engine.commit() {
-                Ok(outputs) => return Ok(outputs),
+                Ok(outputs) => {
+                    if let Some(metrics) = &self.shells.metrics {
+                        metrics.committed(began.elapsed());
+                    }
+                    return Ok(outputs);
+                }
                 Err(error @ StoreError::Io { .. }) => {
+                    if let Some(metrics) = &self.shells.metrics {
+                        metrics.commit_failed();
+                    }
                     tracing::error!(%error, "the store cannot be written; nothing goes on until it can");
                     thread::sleep(COMMIT_AGAIN);
                 }
@@ -177,13 +251,18 @@ impl Driver {
                 });
             }
             Output::Stream { stream, order: StreamOrder::Connect(order) } => {
+                let span = tracing::info_span!("login", login = Empty, stream = stream.0, network = order.network);
+                let within = span.enter();
                 tracing::info!(%stream, network = %order.network, resuming = order.resume.is_some(), "connecting");
                 let handle = self.shells.xmpp.spawn(stream, *order, self.shells.reports.clone());
-                self.streams.insert(stream, handle);
+                drop(within);
+                self.streams.insert(stream, Opened { handle, span, named: false });
+                self.name(stream);
             }
             Output::Stream { stream, order } => {
                 // A stream that takes no more is ended by its own task, which reports it; one that has ended has done so.
-                let _ = self.streams.get(&stream).map(|handle| handle.send(order));
+                self.name(stream);
+                let _ = self.streams.get(&stream).map(|opened| opened.handle.send(order));
             }
             Output::Matrix(work) => {
                 if let Err(refused) = self.shells.work.try_send(work) {
@@ -213,6 +292,11 @@ impl Driver {
             Output::State(state) => self.shells.board.put(*state),
             Output::Respond { ticket, response } => self.shells.desk.answer(ticket, response),
             Output::Now(ephemeral) => self.shells.now.perform(ephemeral),
+            Output::SetLogLevel(level) => self.shells.level.set(level),
+            Output::Measure { owner } => {
+                let (memory, store) = (process::resident_memory(), process::size_of(&self.shells.store));
+                self.again.push(Input::Measured { owner, memory, store });
+            }
             Output::Follow { owner, since } => self.shells.followers.follow(&owner, since),
             Output::Unfollow { owner } => self.shells.followers.unfollow(&owner),
             Output::Ask { ask, question } => {
@@ -223,6 +307,19 @@ impl Driver {
                     let _ = mailbox.send(Input::Answered { ask, answer }).await;
                 });
             }
+        }
+    }
+}
+
+impl Driver {
+    /// Puts the login of a stream into its span, once there is one: a sign-in becomes one in the end.
+    fn name(&mut self, stream: StreamId) {
+        if let Some(opened) = self.streams.get_mut(&stream)
+            && !opened.named
+            && let Some(login) = self.engine.login_on(stream)
+        {
+            opened.span.record("login", login.as_str());
+            opened.named = true;
         }
     }
 }

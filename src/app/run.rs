@@ -1,6 +1,11 @@
 //! `run`: starts everything in order, and ends it in order.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use rand::random;
 use secrecy::ExposeSecret;
@@ -17,7 +22,8 @@ use super::{
     driver::{self, MAILBOX, Shells},
     exit::Exit,
     files::{Bounds, Files},
-    logging,
+    logging::{self, Level},
+    metrics::{Metrics, Sources, process},
     public_media::PublicMedia,
     recover, settings, store,
 };
@@ -50,11 +56,16 @@ const ENDING: Duration = Duration::from_secs(10);
 const HOMESERVER_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Runs the bridge until it is told to stop.
-pub fn run(config: &Config, registration: &Registration) -> Exit {
-    if let Err(error) = logging::init(config.logging) {
-        eprintln!("logging cannot be set up: {error}");
-        return Exit::Logging;
-    }
+/// `file`: where the configuration was read from.
+pub fn run(config: &Config, registration: &Registration, file: &Path) -> Exit {
+    process::began();
+    let level = match logging::init(config.logging) {
+        Ok(level) => level,
+        Err(error) => {
+            eprintln!("logging cannot be set up: {error}");
+            return Exit::Logging;
+        }
+    };
     install_crypto();
     let puppets = match cli::load_puppets(config) {
         Ok(puppets) => puppets,
@@ -107,7 +118,8 @@ pub fn run(config: &Config, registration: &Registration) -> Exit {
             return Exit::Internal;
         }
     };
-    let exit = runtime.block_on(serve(config, registration, puppets.as_ref(), engine, (blank, settings, homeserver)));
+    let begun = (blank, settings, homeserver);
+    let exit = runtime.block_on(serve(config, registration, puppets.as_ref(), engine, begun, (level, file)));
     runtime.shutdown_timeout(Duration::from_secs(1));
     exit
 }
@@ -164,12 +176,14 @@ async fn tell_double_puppet(config: &Config, puppets: Option<&Registration>) {
 }
 
 /// `blank`: the store is new, so rooms that the bot is in already are an earlier one's.
+/// `file`: the configuration, whose log level is read again when SIGHUP comes.
 async fn serve(
     config: &Config,
     registration: &Registration,
     puppets: Option<&Registration>,
     engine: Engine,
     (blank, settings, served): (bool, Settings, Homeserver),
+    (level, file): (Level, &Path),
 ) -> Exit {
     let (Some(identity), Ok(client)) = (identity(config, registration), client(config, registration, puppets)) else {
         tracing::error!("the homeserver's address cannot be used");
@@ -180,16 +194,18 @@ async fn serve(
         tracing::error!("signals cannot be listened for");
         return Exit::Internal;
     };
-    let listener = match TcpListener::bind(config.appservice.listen).await {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(
-                "cannot listen on {}: {error}; set another appservice.listen, or stop what listens there",
-                config.appservice.listen
-            );
-            return Exit::Listener;
-        }
+    let Some(listener) = listen(config.appservice.listen, "appservice.listen").await else { return Exit::Listener };
+    let numbers = match config.metrics.listen {
+        Some(address) => match listen(address, "metrics.listen").await {
+            Some(listener) => Some(listener),
+            None => return Exit::Listener,
+        },
+        None => None,
     };
+    if !obey_hangups(file.to_owned(), level.clone()) {
+        tracing::error!("signals cannot be listened for");
+        return Exit::Internal;
+    }
 
     let counters = Arc::new(Counters::default());
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
@@ -243,6 +259,21 @@ async fn serve(
         let closing = closing.clone();
         async move { axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned()).await }
     });
+    let metrics = numbers.map(|listener| {
+        let metrics = Metrics::new(Sources {
+            counters: Arc::clone(&counters),
+            tally: Arc::clone(client.tally()),
+            presence: Arc::clone(&keeper),
+            presence_budget: config.presence.updates_per_second,
+            mailbox: mailbox.clone(),
+            store: config.store.path.clone(),
+        });
+        let (router, closing) = (metrics.router(), closing.clone());
+        tokio::spawn(
+            async move { axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned()).await },
+        );
+        metrics
+    });
     let shells = Shells {
         runtime: tokio::runtime::Handle::current(),
         service: Arc::clone(&service),
@@ -257,6 +288,9 @@ async fn serve(
         now: typing::Now::new(client.clone(), counters, Arc::clone(&keeper)),
         mailbox: mailbox.clone(),
         reports,
+        metrics,
+        level,
+        store: config.store.path.clone(),
     };
     let mut ended = match driver::start(engine, shells, inputs) {
         Ok(ended) => ended,
@@ -265,7 +299,7 @@ async fn serve(
             return Exit::Internal;
         }
     };
-    tracing::info!(listen = %config.appservice.listen, "listening");
+    tracing::info!(listen = %config.appservice.listen, metrics = ?config.metrics.listen, "listening");
 
     let going_on = async {
         match checked(&client, &identity, &service).await {
@@ -324,6 +358,33 @@ async fn serve(
         Ok(_) => exit,
         Err(_) => Exit::ShutdownTimedOut,
     }
+}
+
+/// `key` names the address in the configuration.
+async fn listen(address: SocketAddr, key: &str) -> Option<TcpListener> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            tracing::error!("cannot listen on {address}: {error}; set another {key}, or stop what listens there");
+            None
+        }
+    }
+}
+
+/// From now on SIGHUP reads the log level from the configuration again, and nothing else. `false`: it cannot be listened for.
+fn obey_hangups(file: PathBuf, level: Level) -> bool {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return false };
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let path = file.clone();
+            match tokio::task::spawn_blocking(move || Config::load(&path)).await {
+                Ok(Ok(config)) => level.set(config.logging.level.into()),
+                Ok(Err(error)) => tracing::error!("the log level stays as it is: {error}"),
+                Err(error) => tracing::error!(%error, "the configuration cannot be read again"),
+            }
+        }
+    });
+    true
 }
 
 /// The checks of the start, until the homeserver is there. What time cannot cure ends the program.

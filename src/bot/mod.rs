@@ -1,5 +1,8 @@
 //! The bot's language: text -> [`Command`], and what it says of itself. It knows nothing of what commands do.
 
+pub mod admin;
+
+pub use self::admin::{ADMIN_COMMANDS, AdminCommand};
 use crate::domain::{credentials::Secret, effect::Notice, request::RoomsAfterLogout, time::Lifetime};
 
 /// What a command begins with outside the management room.
@@ -103,6 +106,8 @@ pub enum Command {
     Cancel,
     /// Which version is this?
     Version,
+    /// What only administrators may.
+    Admin(AdminCommand),
 }
 
 /// How an account proves itself at sign-in.
@@ -121,8 +126,13 @@ pub enum Proof {
 impl Command {
     /// Does the text hold a secret that must be removed?
     pub fn holds_secret(&self) -> bool {
-        let (Self::Login { proof, .. } | Self::Relogin { proof, .. }) = self else { return false };
-        matches!(proof, Proof::Password(_) | Proof::Token(_))
+        match self {
+            Self::Login { proof, .. } | Self::Relogin { proof, .. } => {
+                matches!(proof, Proof::Password(_) | Proof::Token(_))
+            }
+            Self::Admin(command) => command.holds_secret(),
+            _ => false,
+        }
     }
 }
 
@@ -282,6 +292,9 @@ pub fn parse(text: &str) -> Result<Command, String> {
         "cancel" => Command::Cancel,
         "version" => Command::Version,
         other => {
+            if let Some(command) = admin::parse(other, rest) {
+                return Ok(Command::Admin(command));
+            }
             let near = COMMANDS
                 .iter()
                 .map(|entry| entry.name)

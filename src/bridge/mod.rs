@@ -6,6 +6,7 @@
 pub mod ghost;
 pub mod look;
 pub mod management;
+pub mod meter;
 pub mod outbox;
 pub mod page_link;
 pub mod portal;
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 use minidom::Element;
 use ruma::{OwnedServerName, OwnedUserId, UserId};
 
-use self::{outbox::Outbox, puppet::Puppets, question::Question};
+use self::{meter::Meter, outbox::Outbox, puppet::Puppets, question::Question};
 use crate::{
     domain::{
         BareJid, DebtId, LoginId, Now, Steady,
@@ -242,13 +243,16 @@ pub struct Bridge {
     pub puppets: Puppets,
     /// What was left out, by kind: silence shows here.
     pub ignored: BTreeMap<&'static str, u64>,
+    /// What becomes of messages.
+    pub meter: Meter,
 }
 
 impl Bridge {
     /// Over an open store.
-    pub fn new(store: Store, settings: Settings, homeserver: Homeserver) -> Result<Self, StoreError> {
+    pub fn new(mut store: Store, settings: Settings, homeserver: Homeserver) -> Result<Self, StoreError> {
         let instance = store.instance()?;
         let outbox = Outbox::load(&store)?;
+        store.read_standings()?;
         Ok(Self {
             store,
             outbox,
@@ -260,6 +264,7 @@ impl Bridge {
             instance,
             puppets: Puppets::default(),
             ignored: BTreeMap::new(),
+            meter: Meter::default(),
         })
     }
 
@@ -274,6 +279,7 @@ impl Bridge {
         let debt = Debt { id, lane, effect, after, made: self.now.wall, tried: false };
         self.store.put_debt(&debt)?;
         self.outbox.added(&debt);
+        self.meter.accepted(&debt);
         Ok(id)
     }
 

@@ -2,11 +2,11 @@
 //!
 //! It can be rebuilt from the store at any time; nothing is known only here that a crash may not forget.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::{
     domain::{
-        DebtId,
+        DebtId, Timestamp,
         effect::{Debt, Lane},
     },
     store::{Store, StoreError},
@@ -16,6 +16,50 @@ use crate::{
 const FIRST_PAUSE: u64 = 1_000;
 /// Longest pause between two tries.
 const LONGEST_PAUSE: u64 = 5 * 60 * 1_000;
+
+/// The kinds of lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "those of Lane")]
+pub enum Kind {
+    ToMatrix,
+    ToXmpp,
+    Ghost,
+    Login,
+    Management,
+    Space,
+    Person,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::ToMatrix, Self::ToXmpp, Self::Ghost, Self::Login, Self::Management, Self::Space, Self::Person];
+
+    /// The label in the metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::ToMatrix => "to_matrix",
+            Self::ToXmpp => "to_xmpp",
+            Self::Ghost => "ghost",
+            Self::Login => "login",
+            Self::Management => "management",
+            Self::Space => "space",
+            Self::Person => "person",
+        }
+    }
+
+    fn of(lane: &Lane) -> Self {
+        match lane {
+            Lane::ToMatrix(_) => Self::ToMatrix,
+            Lane::ToXmpp(_) => Self::ToXmpp,
+            Lane::Ghost(_) => Self::Ghost,
+            Lane::Login(_) => Self::Login,
+            Lane::Management(_) => Self::Management,
+            Lane::Space(_) => Self::Space,
+            Lane::Person(_) => Self::Person,
+        }
+    }
+}
 
 /// A lane that has debts.
 #[derive(Debug, Default)]
@@ -41,7 +85,10 @@ pub struct Outbox {
     ready: VecDeque<Lane>,
     timers: BTreeSet<(u64, Lane)>,
     waiting: HashMap<DebtId, Vec<Lane>>,
-    unpaid: HashSet<DebtId>,
+    /// What is owed, each with the kind of its lane.
+    unpaid: HashMap<DebtId, Kind>,
+    /// The same for each kind, with when it was made.
+    waiting_by: [BTreeMap<DebtId, Timestamp>; Kind::ALL.len()],
 }
 
 impl Outbox {
@@ -58,7 +105,9 @@ impl Outbox {
 
     /// A debt was made.
     pub fn added(&mut self, debt: &Debt) {
-        self.unpaid.insert(debt.id);
+        let kind = Kind::of(&debt.lane);
+        self.unpaid.insert(debt.id, kind);
+        self.waiting_by[kind as usize].insert(debt.id, debt.made);
         self.lanes.entry(debt.lane.clone()).or_default();
         self.wake(&debt.lane);
     }
@@ -75,7 +124,20 @@ impl Outbox {
 
     /// Is this debt still owed?
     pub fn owes(&self, debt: DebtId) -> bool {
-        self.unpaid.contains(&debt)
+        self.unpaid.contains_key(&debt)
+    }
+
+    /// How many debts stand in lanes of a kind, and when the oldest of them was made.
+    pub fn waiting(&self, kind: Kind) -> (usize, Option<Timestamp>) {
+        let waiting = &self.waiting_by[kind as usize];
+        // Their ids rise as they are made.
+        (waiting.len(), waiting.first_key_value().map(|(_, made)| *made))
+    }
+
+    fn strike(&mut self, debt: DebtId) {
+        if let Some(kind) = self.unpaid.remove(&debt) {
+            self.waiting_by[kind as usize].remove(&debt);
+        }
     }
 
     /// A lane that may have something to pay; each is given once until it is woken again.
@@ -152,7 +214,7 @@ impl Outbox {
 
     /// A debt is paid or given up. `empty`: its lane has no more.
     pub fn removed(&mut self, lane: &Lane, debt: DebtId, empty: bool) {
-        self.unpaid.remove(&debt);
+        self.strike(debt);
         if empty {
             self.lanes.remove(lane);
             self.ready.retain(|ready| ready != lane);
@@ -235,7 +297,7 @@ impl Outbox {
 
     /// A debt is given up because its login is gone.
     pub fn forget(&mut self, debt: DebtId) {
-        self.unpaid.remove(&debt);
+        self.strike(debt);
         for lane in self.waiting.remove(&debt).unwrap_or_default() {
             self.wake(&lane);
         }
@@ -291,6 +353,30 @@ mod tests {
         assert_eq!((outbox.failures(&lane), outbox.may_go(&lane, 1), outbox.handed_out(&lane)), (1, false, None));
         outbox.removed(&lane, DebtId(8), false);
         assert_eq!((outbox.failures(&lane), outbox.may_go(&lane, 1)), (0, true));
+    }
+
+    #[test]
+    fn what_waits_is_known_by_kind_and_age_without_counting() {
+        use crate::domain::effect::Effect;
+        let (ours, other) = (LoginId::derive("a", "b", "c"), LoginId::derive("d", "e", "f"));
+        let debt = |id: u64, lane: Lane| Debt {
+            id: DebtId(id),
+            lane,
+            effect: Effect::CreateSpace,
+            after: None,
+            made: Timestamp(i64::try_from(id).unwrap() * 10),
+            tried: false,
+        };
+        let mut outbox = Outbox::default();
+        for (id, lane) in [(1, Lane::Login(ours.clone())), (2, Lane::Space(ours)), (3, Lane::Login(other.clone()))] {
+            outbox.added(&debt(id, lane));
+        }
+        assert_eq!(outbox.waiting(Kind::Login), (2, Some(Timestamp(10))));
+        assert_eq!(outbox.waiting(Kind::Space), (1, Some(Timestamp(20))));
+        outbox.forget(DebtId(1));
+        assert_eq!(outbox.waiting(Kind::Login), (1, Some(Timestamp(30))));
+        outbox.removed(&Lane::Login(other), DebtId(3), true);
+        assert_eq!((outbox.waiting(Kind::Login), outbox.len()), ((0, None), 1));
     }
 
     #[test]

@@ -73,4 +73,5 @@ pub const KEYS: &[Key] = &[
     scalar("provisioning.shared_secret"),
     scalar("provisioning.allow_matrix_auth"),
     scalar("provisioning.federation_address"),
+    scalar("metrics.listen"),
 ];

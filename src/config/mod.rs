@@ -26,8 +26,8 @@ pub use network::{Domains, Endpoint, MessengerNetwork, Network, OAuth, Profile, 
 pub use permissions::{Level, Permissions};
 pub use sections::{
     AfterLogout, Appservice, Bot, Config, CreatePortals, DoublePuppet, Fetch, Files, History, Homeserver, LogFormat,
-    LogLevel, Logging, Logins, OfflineAs, Outbox, Portals, Presence, Provisioning, PublicMedia, StatusNotices, Store,
-    Strangers, Web,
+    LogLevel, Logging, Logins, Metrics, OfflineAs, Outbox, Portals, Presence, Provisioning, PublicMedia, StatusNotices,
+    Store, Strangers, Web,
 };
 pub use values::{HostPort, Span, WebUrl};
 

@@ -66,6 +66,9 @@ pub struct Config {
     /// The HTTP API for programs that look after people's logins.
     #[serde(default)]
     pub provisioning: Provisioning,
+    /// Numbers for Prometheus.
+    #[serde(default)]
+    pub metrics: Metrics,
 }
 
 /// The HTTP API for programs that look after people's logins.
@@ -298,6 +301,15 @@ pub struct Logging {
     pub format: LogFormat,
 }
 
+/// Numbers for Prometheus.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// The address and port at which `/metrics` is; `None`: nowhere.
+    #[serde(deserialize_with = "maybe_socket_address")]
+    pub listen: Option<SocketAddr>,
+}
+
 /// How important a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -396,8 +408,14 @@ fn server_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OwnedServer
 }
 
 fn socket_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
-    parsed(deserializer, |text| {
-        text.parse()
-            .map_err(|_| format!("`{}` is not an IP address and port like 127.0.0.1:29340", super::fault::short(text)))
-    })
+    parsed(deserializer, |text| address(text, 29340))
+}
+
+fn maybe_socket_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    parsed(deserializer, |text| address(text, 29341)).map(Some)
+}
+
+fn address(text: &str, port: u16) -> Result<SocketAddr, String> {
+    let unlike = format!("`{}` is not an IP address and port like 127.0.0.1:{port}", super::fault::short(text));
+    text.parse().map_err(|_| unlike)
 }

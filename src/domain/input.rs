@@ -117,6 +117,15 @@ pub enum Input {
         /// It was the first, which holds all account data that there is.
         whole: bool,
     },
+    /// What the process and its store take, as [`super::Output::Measure`] asked.
+    Measured {
+        /// Who asked.
+        owner: OwnedUserId,
+        /// Resident memory, in bytes; `None`: the system does not say.
+        memory: Option<u64>,
+        /// The store on disk, in bytes.
+        store: Option<u64>,
+    },
     /// Time has passed: timers that are due fire.
     Tick,
     /// The process is about to end: streams are suspended so that they can be resumed.

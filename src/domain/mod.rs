@@ -19,6 +19,7 @@ pub mod stream;
 pub mod survey;
 pub mod text;
 pub mod time;
+pub mod verbosity;
 
 pub use address::{Address, BareJid};
 pub use id::{DebtId, LoginId, StreamId, Ticket};

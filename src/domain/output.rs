@@ -10,6 +10,7 @@ use super::{
     file::{PublicFile, Transfer},
     request::Response,
     stream::StreamOrder,
+    verbosity::Verbosity,
 };
 
 /// One thing for a shell to do.
@@ -76,6 +77,13 @@ pub enum Output {
     },
     /// The bridge, or a login, is in another state than before.
     State(Box<BridgeState>),
+    /// Let the log show so much from now on.
+    SetLogLevel(Verbosity),
+    /// Look what the process and its store take; comes back as [`super::Input::Measured`].
+    Measure {
+        /// Who asks.
+        owner: OwnedUserId,
+    },
 }
 
 /// A piece of work that a shell has in hand.

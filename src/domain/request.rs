@@ -376,7 +376,7 @@ pub struct LoginState {
 }
 
 /// How a login is connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Connection {
     /// It connects.
     Connecting,
@@ -388,6 +388,33 @@ pub enum Connection {
     Down,
     /// It is not, until the person signs in again.
     SignedOut,
+}
+
+impl Connection {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Connected, Self::CatchingUp, Self::Connecting, Self::Down, Self::SignedOut];
+
+    /// The label in the metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Connected => "online",
+            Self::CatchingUp => "catching_up",
+            Self::Connecting => "connecting",
+            Self::Down => "offline",
+            Self::SignedOut => "signed_out",
+        }
+    }
+
+    /// The same for a person.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Connected => "online",
+            Self::CatchingUp => "catching up",
+            Self::Connecting => "connecting",
+            Self::Down => "not connected",
+            Self::SignedOut => "signed out",
+        }
+    }
 }
 
 /// Someone on the other side.

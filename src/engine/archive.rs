@@ -8,7 +8,7 @@ use super::{
     xmpp::{Arrival, Waiting},
 };
 use crate::{
-    bridge::{ghost::contact_of, question::Question},
+    bridge::{ghost::contact_of, meter::Fate, question::Question},
     domain::{
         DebtId, LoginId, Timestamp,
         capability::Archive,
@@ -47,7 +47,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let event = self.bridge.store.event_of(contact, &stable_id::sent(id))?;
         if let Some(debt) = self.bridge.store.debt(&Lane::ToXmpp(contact.clone()), debt)? {
-            self.settle(&debt)?;
+            self.settle_as(&debt, Fate::Delivered)?;
         }
         if let (Some(archive_id), Some(event)) = (archive_id, event) {
             self.bridge.store.bind(contact, &stable_id::archived(archive_id), Some(&event))?;

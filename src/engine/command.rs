@@ -4,6 +4,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
 use super::{
     Engine,
+    admin::NO_PERMISSION,
     lookup::{Found, several_have},
     session::{Live, Phase},
 };
@@ -40,11 +41,7 @@ impl Engine {
         private: bool,
     ) -> Result<(), StoreError> {
         if self.bridge.settings.permission(owner) < Permission::User {
-            return self.answer_in(
-                owner,
-                Some(room.clone()),
-                "You have no permission to use this bridge. Its operator can give it to you.".to_owned(),
-            );
+            return self.answer_in(owner, Some(room.clone()), NO_PERMISSION.to_owned());
         }
         let parsed = bot::parse(text);
         if private && self.awaits_secret(owner) && !matches!(parsed, Ok(Command::Cancel)) {
@@ -57,6 +54,11 @@ impl Engine {
         };
         if command.holds_secret() {
             self.redact(owner, room, event)?;
+        }
+        if let Command::Admin(_) = &command
+            && let Some(sentence) = self.admin_refused(owner, private)
+        {
+            return self.answer_in(owner, Some(room.clone()), sentence.to_owned());
         }
         if let (Command::Login { .. } | Command::Relogin { .. }, false) = (&command, private) {
             return self.answer_in(
@@ -139,7 +141,7 @@ impl Engine {
             .find(|login| Some(&login.account) == jid.as_ref() || login.id.as_str() == name))
     }
 
-    fn run_command(
+    pub(super) fn run_command(
         &mut self,
         owner: &OwnedUserId,
         room: &OwnedRoomId,
@@ -147,7 +149,15 @@ impl Engine {
     ) -> Result<Option<Notice>, StoreError> {
         let plain = |text: &str| Ok(Some(Notice::plain(text)));
         match command {
-            Command::Help => Ok(Some(bot::help(&self.bridge.settings.networks.keys().cloned().collect::<Vec<_>>()))),
+            Command::Help => {
+                let mut notice = bot::help(&self.bridge.settings.networks.keys().cloned().collect::<Vec<_>>());
+                let private = self.bridge.store.management(owner)?.room.as_ref() == Some(room);
+                if self.admin_refused(owner, private).is_none() {
+                    bot::admin::extend_help(&mut notice);
+                }
+                Ok(Some(notice))
+            }
+            Command::Admin(command) => self.run_admin(owner, room, command),
             Command::Version => plain(&format!("messenger-bridge {}", self.bridge.settings.version)),
             Command::Cancel => {
                 let was = self.end_conversation(owner);

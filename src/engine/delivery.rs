@@ -12,7 +12,7 @@ use super::{
     session::{Live, Phase, WINDOW},
 };
 use crate::{
-    bridge::outbox::scatter,
+    bridge::{meter::Fate, outbox::scatter},
     domain::{
         DebtId, LoginId, Timestamp,
         capability::Archive,
@@ -309,7 +309,7 @@ impl Engine {
         self.bridge.store.put_held_up(portal, &row)?;
         self.owe_from_bot(portal, failure::to_matrix(&text, Some(first)))?;
         for debt in &expired {
-            self.settle(debt)?;
+            self.settle_as(debt, Fate::Expired)?;
         }
         Ok(())
     }
@@ -371,6 +371,7 @@ impl Engine {
         event: &OwnedEventId,
         error: &StanzaError,
     ) -> Result<(), StoreError> {
+        self.bridge.meter.bounced();
         let reason = match error.condition.as_str() {
             "forbidden"
             | "not-authorized"

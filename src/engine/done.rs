@@ -4,6 +4,7 @@ use ruma::{OwnedEventId, UserId};
 
 use super::{Engine, Soft, Timer};
 use crate::{
+    bridge::meter::Fate,
     domain::{
         DebtId,
         effect::{About, Composed, ContactKey, Debt, Effect, Lane, Relation, Sender},
@@ -77,7 +78,8 @@ impl Engine {
         }
         match outcome {
             Outcome::Done(receipt) => self.paid(&debt, receipt),
-            Outcome::Failed(Failure::Transient { retry_after, .. }) => {
+            Outcome::Failed(Failure::Transient { retry_after, cause }) => {
+                self.bridge.meter.failed(&debt, &cause);
                 self.bridge.outbox.failed(&lane, id, self.bridge.now.uptime, retry_after);
                 Ok(())
             }
@@ -88,6 +90,7 @@ impl Engine {
     /// A debt to the homeserver is paid.
     pub(super) fn paid(&mut self, debt: &Debt, receipt: Receipt) -> Result<(), StoreError> {
         if let Receipt::Event(event) = &receipt {
+            self.bridge.meter.became(debt, event);
             self.keep_promise(debt, event)?;
         }
         match (&debt.lane, &debt.effect, receipt) {
@@ -175,7 +178,7 @@ impl Engine {
             }
             _ => {}
         }
-        self.settle(debt)
+        self.settle_as(debt, Fate::Delivered)
     }
 
     fn bind(&mut self, portal: &ContactKey, names: &[String], event: &OwnedEventId) -> Result<(), StoreError> {
@@ -289,7 +292,7 @@ impl Engine {
             }
             _ => {
                 self.bridge.ignore("request refused");
-                self.settle(debt)
+                self.settle_as(debt, Fate::Refused)
             }
         }
     }

@@ -8,7 +8,7 @@ use minidom::Element;
 
 use super::{Engine, talk::Untold};
 use crate::{
-    bridge::question::Question,
+    bridge::{meter::Fate, question::Question},
     domain::{
         DebtId, LoginId, Output,
         effect::{Composed, ContactKey, Debt, Effect, Lane, Sender},
@@ -386,11 +386,13 @@ impl Engine {
         let Lane::ToXmpp(portal) = &debt.lane else { return Ok(()) };
         while let Some(next) = self.bridge.store.next_debt(&debt.lane, Some(debt.id))? {
             match &next.effect {
-                Effect::SendMessage(outgoing) if outgoing.event == file.event => self.settle(&next)?,
+                Effect::SendMessage(outgoing) if outgoing.event == file.event => {
+                    self.settle_as(&next, Fate::Refused)?;
+                }
                 _ => break,
             }
         }
-        self.settle(debt)?;
+        self.settle_as(debt, Fate::Refused)?;
         self.transfers.gave_up = true;
         let notice = failure::to_matrix(&format!("Your file was not sent: {why}."), Some(file.event.clone()));
         self.bridge.owe_event(portal, Sender::Bot, notice, None, Vec::new())

@@ -94,13 +94,11 @@ impl Engine {
     pub(super) fn login_state(&self, login: &Login) -> Result<LoginState, StoreError> {
         let live = self.lives.get(&login.id);
         let suspended = self.bridge.store.suspended(&login.id)?;
-        let down = live.and_then(|live| live.down_since);
-        let (connection, since) = match (&login.suspended, live) {
-            (Some(_), _) => (Connection::SignedOut, suspended.map(|row| row.since)),
-            (None, Some(live)) if live.caught_up() => (Connection::Connected, None),
-            (None, Some(live)) if live.phase == Phase::Up => (Connection::CatchingUp, None),
-            (None, Some(live)) if live.last_end.is_some() => (Connection::Down, down),
-            (None, _) => (Connection::Connecting, down),
+        let connection = self.connection_of(&login.id, login.suspended.is_some());
+        let since = match connection {
+            Connection::SignedOut => suspended.map(|row| row.since),
+            Connection::Connected | Connection::CatchingUp => None,
+            Connection::Down | Connection::Connecting => live.and_then(|live| live.down_since),
         };
         let reason = login.suspended.clone().or_else(|| {
             let end = live.filter(|_| connection == Connection::Down)?.last_end.as_ref()?;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Engine, Timer};
 use crate::{
-    bridge::ghost::contact_of,
+    bridge::{ghost::contact_of, meter::Fate},
     domain::{
         LoginId, Output,
         effect::{ContactKey, Effect, Lane},
@@ -51,7 +51,12 @@ impl Engine {
             | Timer::State(login)
             | Timer::Question(login, _) => login != ours,
             Timer::Typing(contact) => contact.login != *ours,
-            Timer::Delivery(_) | Timer::Vanish(_) | Timer::Sweep | Timer::Invitation(_) | Timer::SignIn(_) => true,
+            Timer::Delivery(_)
+            | Timer::Vanish(_)
+            | Timer::Sweep
+            | Timer::Invitation(_)
+            | Timer::SignIn(_)
+            | Timer::Broadcast => true,
             // Of rooms to be looked at each has one, which ends by itself.
             Timer::Features(_) => true,
         });
@@ -101,6 +106,7 @@ impl Engine {
         self.bridge.outbox.forget_where(belongs);
         for debt in debts {
             self.bridge.outbox.forget(debt.id);
+            self.bridge.meter.ended(&debt, Fate::Dropped, self.bridge.now.wall);
         }
         self.bridge.store.erase_debts(ours)?;
         let lane = Lane::Management(login.owner.clone());

@@ -5,8 +5,10 @@
 //! out what that returns. Nothing is answered, acknowledged or sent before the commit that it rests on.
 
 mod account_data;
+mod admin;
 mod archive;
 mod blocking;
+mod broadcast;
 mod chats;
 mod command;
 mod delivery;
@@ -23,6 +25,7 @@ mod logout;
 mod lookup;
 mod matrix;
 mod newcomer;
+pub mod numbers;
 mod pay;
 mod people;
 mod process;
@@ -109,6 +112,8 @@ enum Timer {
     Features(ContactKey),
     /// A sign-in has taken too long.
     SignIn(u64),
+    /// The next person gets what an administrator says to everybody.
+    Broadcast,
 }
 
 /// What a request to the homeserver is for that is not a debt.
@@ -203,6 +208,7 @@ impl Engine {
                     self.account_data_is_whole(&owner)?;
                 }
             }
+            Input::Measured { owner, memory, store } => self.on_measured(&owner, memory, store)?,
             Input::Tick => {}
             Input::Suspend => self.suspend(),
         }
@@ -266,7 +272,7 @@ impl Engine {
             self.connect_in(&login.id, u64::try_from(place).unwrap_or(u64::MAX).saturating_mul(20))?;
         }
         self.watch_all();
-        Ok(())
+        self.resume_broadcast()
     }
 
     fn set_timer(&mut self, after: u64, timer: Timer) {
@@ -297,6 +303,7 @@ impl Engine {
                 Timer::State(login) => self.disconnect_lasts(&login)?,
                 Timer::Features(portal) => self.renew_features(&portal)?,
                 Timer::SignIn(process) => self.process_expired(process)?,
+                Timer::Broadcast => self.next_of_broadcast()?,
                 Timer::Delivery(portal) if checks < delivery::CHECKS => {
                     checks += 1;
                     self.check_delivery(&portal)?;

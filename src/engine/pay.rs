@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Engine, REQUESTS, fetch::Next, files::outgoing, session::WINDOW};
 use crate::{
-    bridge::{look::NAME, question::Question},
+    bridge::{look::NAME, meter::Fate, question::Question},
     domain::{
         DebtId, LoginId, Output, Timestamp, bridge_state,
         effect::{Composed, ContactKey, Debt, Effect, Lane, MatrixEvent, Notice, Outgoing, Sender},
@@ -83,6 +83,7 @@ impl Engine {
                     }
                     self.bridge.outbox.hand_out(lane, debt.id);
                     self.requests.insert(debt.id, lane.clone());
+                    self.bridge.meter.sent(&debt, &self.bridge.wire_id(debt.id));
                     self.outputs.push(Output::Matrix(MatrixWork { id: WorkId::Debt(debt.id), call }));
                 }
             }
@@ -90,8 +91,14 @@ impl Engine {
         Ok(())
     }
 
-    /// A debt is paid, or nothing is left of it: the lane goes on.
+    /// Nothing is left of a debt: the lane goes on.
     pub(super) fn settle(&mut self, debt: &Debt) -> Result<(), StoreError> {
+        self.settle_as(debt, Fate::Dropped)
+    }
+
+    /// A debt is over, and what became of it is told: the lane goes on.
+    pub(super) fn settle_as(&mut self, debt: &Debt, fate: Fate) -> Result<(), StoreError> {
+        self.bridge.meter.ended(debt, fate, self.bridge.now.wall);
         self.bridge.store.erase_debt(&debt.lane, debt.id);
         let empty = self.bridge.store.next_debt(&debt.lane, None)?.is_none();
         self.bridge.outbox.removed(&debt.lane, debt.id, empty);
@@ -349,6 +356,7 @@ impl Engine {
             let what = Unconfirmed { lane: lane.clone(), debt: debt.id, archive_after };
             self.bridge.store.put_unconfirmed(login, number, &what)?;
             self.bridge.outbox.hand_out(lane, debt.id);
+            self.bridge.meter.sent(&debt, &id);
             if let Some(live) = self.lives.get_mut(login) {
                 live.unconfirmed.insert(number, (what.lane, what.debt));
             }
@@ -478,7 +486,7 @@ impl Engine {
             };
             self.bridge.store.erase_unconfirmed(login, number);
             if let Some(debt) = self.bridge.store.debt(&lane, debt)? {
-                self.settle(&debt)?;
+                self.settle_as(&debt, Fate::Delivered)?;
             }
         }
         if let Some(live) = self.lives.get_mut(login)

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::Engine;
 use crate::{
-    bridge::ghost::contact_of,
+    bridge::{ghost::contact_of, meter::Fate},
     domain::{
         DebtId, LoginId, Timestamp,
         effect::{About, ContactKey, Debt, Effect, Lane, MatrixEvent, Relation, Sender},
@@ -245,7 +245,7 @@ impl Engine {
             self.bridge.owner_join_tried(portal);
         }
         self.bridge.ignore("request in a person's name refused");
-        self.settle(debt)?;
+        self.settle_as(debt, Fate::Refused)?;
         Ok(true)
     }
 

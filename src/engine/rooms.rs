@@ -8,6 +8,7 @@ use crate::{
     bridge::{
         ghost::contact_of,
         look::{AVATAR, TOPIC, avatar, topic},
+        meter::Fate,
     },
     domain::{
         BareJid,
@@ -252,6 +253,7 @@ impl Engine {
         for debt in &owed {
             self.bridge.store.erase_debt(&lane, debt.id);
             self.bridge.outbox.forget(debt.id);
+            self.bridge.meter.ended(debt, Fate::Dropped, self.bridge.now.wall);
         }
         self.bridge.unlist_room(portal)?;
         if let Some(room) = row.room {

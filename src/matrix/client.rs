@@ -23,6 +23,7 @@ use ruma::{
 };
 use serde_json::{Value, value::RawValue};
 
+use super::tally::Tally;
 use crate::domain::{
     address::GHOST_PREFIX,
     credentials::Secret,
@@ -204,6 +205,7 @@ pub struct Client {
     as_token: Secret,
     considering: SupportedVersions,
     puppets: Option<Arc<Puppets>>,
+    tally: Arc<Tally>,
 }
 
 /// Double puppeting: the token of the second registration, and whom it is for.
@@ -236,7 +238,8 @@ impl Client {
         // The paths are chosen here once: what the homeserver can do is tried, not read from its list of versions.
         let considering =
             SupportedVersions { versions: [MatrixVersion::V1_1, MatrixVersion::V1_7].into(), features: [].into() };
-        Ok(Self { http, media, base: base.trim_end_matches('/').to_owned(), as_token, considering, puppets: None })
+        let (base, tally) = (base.trim_end_matches('/').to_owned(), Arc::default());
+        Ok(Self { http, media, base, as_token, considering, puppets: None, tally })
     }
 
     /// Whoever is neither `bot` nor a ghost is acted for with this token, the `as_token` of the registration for double
@@ -263,6 +266,20 @@ impl Client {
             }
             _ => Ok((&self.as_token, None)),
         }
+    }
+
+    /// The calls that were made, by this one and its clones.
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
+    }
+
+    /// Counts a call that has ended, and gives it on.
+    pub(super) fn counted<T>(&self, name: &'static str, result: Result<T, CallError>) -> Result<T, CallError> {
+        match &result {
+            Ok(_) => self.tally.answered(name, 200),
+            Err(error) => self.tally.failed(name, error),
+        }
+        result
     }
 
     pub(super) fn base(&self) -> &str {
@@ -391,6 +408,16 @@ impl Client {
     }
 
     async fn fetch(
+        &self,
+        name: &'static str,
+        request: http::Request<Vec<u8>>,
+        puppets: Option<&Puppets>,
+    ) -> Result<http::Response<Vec<u8>>, CallError> {
+        let result = self.fetch_uncounted(name, request, puppets).await;
+        self.counted(name, result)
+    }
+
+    async fn fetch_uncounted(
         &self,
         name: &'static str,
         request: http::Request<Vec<u8>>,

@@ -82,6 +82,11 @@ impl Client {
 
     /// `GET /_matrix/client/v1/media/download/{server}/{media}`, with our token.
     pub async fn download(&self, media: &str) -> Result<Media, CallError> {
+        let result = self.begin_download(media).await;
+        self.counted("download", result)
+    }
+
+    async fn begin_download(&self, media: &str) -> Result<Media, CallError> {
         let (server, id) = <&MxcUri>::from(media)
             .parts()
             .map_err(|_| CallError::BadRequest("it is not the address of media".to_owned()))?;
@@ -111,6 +116,16 @@ impl Client {
 
     /// `POST /_matrix/media/v3/upload` of exactly `size` bytes: the `mxc://` URI.
     pub async fn upload_stream(
+        &self,
+        user: &UserId,
+        (name, mime, size): (&str, &str, u64),
+        body: Body,
+    ) -> Result<String, CallError> {
+        let result = self.upload_whole(user, (name, mime, size), body).await;
+        self.counted("upload", result)
+    }
+
+    async fn upload_whole(
         &self,
         user: &UserId,
         (name, mime, size): (&str, &str, u64),

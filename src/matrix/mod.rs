@@ -15,6 +15,7 @@ pub mod record;
 pub mod sender;
 pub mod start;
 pub mod survey;
+pub mod tally;
 pub mod tickets;
 pub mod transaction;
 pub mod typing;

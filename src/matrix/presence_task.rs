@@ -1,6 +1,9 @@
 //! Sends what the presence budget decides. The only place that sends presence.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use ruma::{OwnedUserId, UserId, presence::PresenceState};
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
@@ -21,6 +24,8 @@ pub struct PresenceKeeper {
     changed: Notify,
     counters: Arc<Counters>,
     started: Instant,
+    /// Requests that were made.
+    updates: AtomicU64,
 }
 
 impl PresenceKeeper {
@@ -31,6 +36,7 @@ impl PresenceKeeper {
             changed: Notify::new(),
             counters,
             started: Instant::now(),
+            updates: AtomicU64::new(0),
         })
     }
 
@@ -59,6 +65,16 @@ impl PresenceKeeper {
     /// How many ghosts go without, for the metrics.
     pub fn without(&self) -> usize {
         self.budget().without()
+    }
+
+    /// How many ghosts have a presence that is kept up or waits to be.
+    pub fn ghosts(&self) -> usize {
+        self.budget().len()
+    }
+
+    /// How many updates were sent.
+    pub fn updates(&self) -> u64 {
+        self.updates.load(Ordering::Relaxed)
     }
 
     /// Sends until it is dropped.
@@ -91,6 +107,7 @@ impl PresenceKeeper {
     }
 
     async fn send(&self, client: &Client, put: Put) {
+        self.updates.fetch_add(1, Ordering::Relaxed);
         let sent = client.set_presence(&put.ghost, put.state, put.status).await;
         self.change(|budget, now| {
             if let Err(error) = &sent {

@@ -16,6 +16,7 @@ use tokio::{
     task::JoinSet,
     time::Instant,
 };
+use tracing::{Instrument, field::Empty};
 
 use super::{
     client::{CallError, Client, millis},
@@ -24,8 +25,9 @@ use super::{
 };
 use crate::domain::{
     Input, Timestamp,
+    address::GHOST_PREFIX,
     input::{Cause, Failure, Outcome, Receipt},
-    output::{CreateRoom, MatrixCall, MatrixWork},
+    output::{CreateRoom, MatrixCall, MatrixWork, WorkId},
 };
 
 /// Requests in flight at once if nothing else is configured: where Synapse on one core answers most in all.
@@ -112,7 +114,8 @@ impl MatrixSender {
                     Failure::Permanent(cause) => (Count::CallPermanent, cause),
                 };
                 self.counters.add(count);
-                tracing::debug!(code = cause.code, sentence = cause.sentence, "a call to the homeserver failed");
+                let sentence = without_ghosts(&cause.sentence);
+                tracing::debug!(code = cause.code, sentence, "a call to the homeserver failed");
                 Outcome::Failed(failure)
             }
         }
@@ -356,9 +359,13 @@ pub async fn pump(sender: Arc<MatrixSender>, mut work: mpsc::Receiver<MatrixWork
                 None => open = false,
                 Some(work) => {
                     let (sender, mailbox) = (Arc::clone(&sender), mailbox.clone());
+                    let span = tracing::debug_span!("request", debt = Empty);
+                    if let WorkId::Debt(debt) = work.id {
+                        span.record("debt", debt.0);
+                    }
                     in_hand.spawn(async move {
                         let call = work.call;
-                        let outcome = tokio::spawn(async move { sender.run(&call).await }).await;
+                        let outcome = tokio::spawn(async move { sender.run(&call).await }.instrument(span)).await;
                         let outcome = outcome.unwrap_or_else(|_| Outcome::Failed(Failure::Transient {
                             cause: Cause { code: "internal".to_owned(), sentence: "The bridge failed inside.".to_owned() },
                             retry_after: None,
@@ -373,6 +380,40 @@ pub async fn pump(sender: Arc<MatrixSender>, mut work: mpsc::Receiver<MatrixWork
                     return;
                 }
             }
+        }
+    }
+}
+
+/// A homeserver's sentence for the log: it likes to name whom it refuses, and a ghost's name is a contact's address.
+fn without_ghosts(sentence: &str) -> String {
+    let mark = format!("@{GHOST_PREFIX}");
+    let mut parts = sentence.split(mark.as_str());
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.find(|c: char| c == ':' || c.is_whitespace()).map_or("", |end| &part[end..]);
+        shown.push_str(&mark);
+        shown.push('\u{2026}');
+        shown.push_str(rest);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_in_the_log_names_no_contact() {
+        for (sentence, shown) in [
+            (
+                "User @messenger_abcde23456_juliet=40capulet.lit:h.test not in room !r:h.test",
+                "User @messenger_\u{2026}:h.test not in room !r:h.test",
+            ),
+            ("@messenger_a_b=40c:h and @messenger_a_d=40e", "@messenger_\u{2026}:h and @messenger_\u{2026}"),
+            ("@romeo:h.test may not", "@romeo:h.test may not"),
+            ("", ""),
+        ] {
+            assert_eq!(without_ghosts(sentence), shown);
         }
     }
 }

@@ -95,6 +95,8 @@ tables! {
     Vanishing = b'S', "vanishing";
     /// What rooms were told of what can be said in them.
     RoomFeatures = b'B', "room_features";
+    /// What an administrator says to everybody, while it is on its way.
+    Broadcast = b'G', "broadcast";
 }
 
 impl Key {

@@ -1,5 +1,7 @@
 //! Tables login and credentials: who is signed in where.
 
+use std::collections::BTreeMap;
+
 use ruma::OwnedUserId;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +36,15 @@ pub struct Login {
     pub own_name: Option<String>,
 }
 
+/// What of a login is asked for often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The network's name in the configuration.
+    pub network: String,
+    /// It must not connect.
+    pub suspended: bool,
+}
+
 fn key(login: &LoginId) -> Vec<u8> {
     Key::of(Table::Login).login(login).done()
 }
@@ -55,7 +66,32 @@ impl Store {
 
     /// Writes a login.
     pub fn put_login(&mut self, login: &Login) -> Result<(), StoreError> {
+        self.note_standing(login);
         self.write(key(&login.id), login)
+    }
+
+    /// How every login stands, without reading any: as they were written last, since [`Store::read_standings`].
+    pub fn standings(&self) -> &BTreeMap<LoginId, Standing> {
+        &self.standings
+    }
+
+    /// Reads how the logins stand, once; from then on it is kept.
+    pub fn read_standings(&mut self) -> Result<(), StoreError> {
+        for login in self.logins()? {
+            self.note_standing(&login);
+        }
+        Ok(())
+    }
+
+    fn note_standing(&mut self, login: &Login) {
+        let suspended = login.suspended.is_some();
+        match self.standings.get_mut(&login.id) {
+            // Rows are written with each message; this changes now and then.
+            Some(known) if known.network == login.network => known.suspended = suspended,
+            _ => {
+                self.standings.insert(login.id.clone(), Standing { network: login.network.clone(), suspended });
+            }
+        }
     }
 
     /// What a login signs in with.
@@ -82,6 +118,7 @@ impl Store {
 
     /// Removes a login and all rows that belong to it, except debts, which have their own end.
     pub fn erase_login(&mut self, id: &LoginId) -> Result<(), StoreError> {
+        self.standings.remove(id);
         self.erase(key(id));
         self.erase(credentials_key(id));
         for (_, portal) in self.portals(id)? {

@@ -1,11 +1,11 @@
 //! Table management: the room in which a person talks with the bot.
 
-use ruma::{OwnedEventId, OwnedRoomId, UserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Store, StoreError,
-    key::{Key, Table},
+    key::{Key, Table, text_at},
 };
 
 /// How many notices a person's room remembers to edit in place.
@@ -30,6 +30,16 @@ impl Store {
     /// A person's management room.
     pub fn management(&self, owner: &UserId) -> Result<Management, StoreError> {
         Ok(self.row(&key(owner))?.unwrap_or_default())
+    }
+
+    /// The next people who have written with the bot, in the order of their MXIDs, at most `limit`.
+    pub fn people_after(
+        &self,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Vec<(OwnedUserId, Management)>, StoreError> {
+        let rows = self.first_rows(&Key::of(Table::Management).done(), after.map(key).as_deref(), limit)?;
+        Ok(rows.into_iter().filter_map(|(key, row)| Some((UserId::parse(text_at(&key, 1)).ok()?, row))).collect())
     }
 
     /// Writes it.

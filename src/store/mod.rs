@@ -8,6 +8,7 @@ pub mod archive_file;
 pub mod backend;
 pub mod binding;
 pub mod blocked;
+pub mod broadcast;
 pub mod chat;
 #[cfg(test)]
 mod conformance;
@@ -47,10 +48,13 @@ pub mod trouble;
 pub mod vanishing;
 pub mod verify;
 
+use std::collections::BTreeMap;
+
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::backend::{Backend, Batch, StoreError};
-use self::{overlay::Overlay, seal::Seal};
+use self::{login::Standing, overlay::Overlay, seal::Seal};
+use crate::domain::LoginId;
 
 /// The version of the tables; a store of a newer one is refused.
 pub const SCHEMA: u32 = 1;
@@ -62,6 +66,8 @@ const SEALED: u8 = 2;
 pub struct Store {
     overlay: Overlay<Box<dyn Backend>>,
     seal: Seal,
+    /// How the logins stand, for whoever counts them often ([`Store::standings`]).
+    standings: BTreeMap<LoginId, Standing>,
 }
 
 impl Store {
@@ -70,7 +76,7 @@ impl Store {
         let mut overlay = Overlay::new(backend);
         migrate::bring_up(&mut overlay, &migrate::steps(), SCHEMA)?;
         seal.check(&mut overlay)?;
-        let mut store = Self { overlay, seal };
+        let mut store = Self { overlay, seal, standings: BTreeMap::new() };
         store.begin(entropy)?;
         Ok(store)
     }
@@ -258,6 +264,7 @@ pub fn tables() -> Vec<verify::Table<'static>> {
             prefix: &[key::Table::RoomFeatures as u8],
             decode: &room_features::readable,
         },
+        table!(Broadcast, "broadcast", broadcast::Broadcast),
     ]
 }
 

@@ -21,6 +21,8 @@ pub mod tls;
 mod transport;
 mod wire;
 
+pub use self::transport::cuts;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{
@@ -28,6 +30,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use self::{
     connect::Connector,
@@ -160,7 +163,7 @@ impl Xmpp {
         let (sender, mut orders) = mpsc::channel(MAX_ORDERS);
         let overrun = CancellationToken::new();
         let (xmpp, behind) = (self.clone(), overrun.clone());
-        tokio::spawn(async move {
+        let carried = async move {
             let end = tokio::select! {
                 end = xmpp.run(stream, order, &mut orders, &reports) => end,
                 () = behind.cancelled() => StreamEnd::TimedOut { phase: "taking what we send".to_owned() },
@@ -168,7 +171,9 @@ impl Xmpp {
             tracing::debug!(%stream, %end, "stream down");
             // Nobody to tell means that the process is ending.
             let _ = reports.send((stream, StreamReport::Down(end))).await;
-        });
+        };
+        // Whoever opens it has a span for it.
+        tokio::spawn(carried.in_current_span());
         StreamHandle { orders: sender, overrun }
     }
 

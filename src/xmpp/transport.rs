@@ -6,6 +6,7 @@ use std::{
     io,
     mem::MaybeUninit,
     pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll, ready},
 };
 
@@ -21,6 +22,14 @@ const READ_SIZE: usize = 8 * 1024;
 /// Small writes are put together until this many bytes or a flush: `xmlstream` writes a header in two parts, and each
 /// stanza apart.
 const WRITE_SIZE: usize = 1024;
+
+/// How often guards cut something out, on all streams of the process: a stream may end at any point, and nobody is left to ask it.
+static CUTS: AtomicU64 = AtomicU64::new(0);
+
+/// How often something that was over a bound was cut out of a stream, since the process began.
+pub fn cuts() -> u64 {
+    CUTS.load(Ordering::Relaxed)
+}
 
 /// What becomes of the connection when `xmlstream` is shut down. It knows one way: `</stream:stream>`, and then nothing
 /// more can be written.
@@ -122,7 +131,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncBufRead for Transport<IO> {
                 break;
             }
             this.heard = Instant::now();
+            let before = this.guard.cuts();
             this.guard.feed(read.filled(), &mut this.passed);
+            CUTS.fetch_add(this.guard.cuts() - before, Ordering::Relaxed);
         }
         Poll::Ready(Ok(&this.passed[this.taken..]))
     }

@@ -217,6 +217,11 @@ impl Bridge {
         self.process.lock().expect("no test panicked in here").as_ref().expect("it runs").id()
     }
 
+    /// Sends it a signal (`"HUP"`).
+    pub fn signal(&self, signal: &str) {
+        self.process.lock().expect("no test panicked in here").as_ref().expect("it runs").signal(signal);
+    }
+
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.port.number()

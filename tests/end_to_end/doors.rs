@@ -105,17 +105,12 @@ fn no_log_at_trace_level_and_no_file_holds_a_secret_or_what_was_said() {
     secrets.extend(said);
 
     let log = fs::read(bridge.folder().join("bridge.log")).expect("the log");
-    assert!(holds(&log, "DEBUG messenger_bridge::") && holds(&log, "ready"), "the log is at a fine level");
-    for finer in [
-        " TRACE hyper",
-        " DEBUG hyper",
-        " DEBUG rustls",
-        " TRACE rustls",
-        " DEBUG reqwest",
-        " TRACE mio",
-        " DEBUG sled",
-    ] {
-        assert!(!holds(&log, finer), "{finer} is shown");
+    let text = String::from_utf8_lossy(&log);
+    let fine: Vec<&str> = text.lines().filter(|line| line.contains(" DEBUG ") || line.contains(" TRACE ")).collect();
+    assert!(!fine.is_empty() && holds(&log, "ready"), "the log is at a fine level");
+    for line in fine {
+        // Behind the level stand the spans, then whose line it is: other crates are not shown so finely.
+        assert!(line.contains(" messenger_bridge::"), "{line}");
     }
     let mut places = vec![("the log".to_owned(), log)];
     places.push(("what check says".to_owned(), [checked.stdout, checked.stderr].concat()));

@@ -24,6 +24,7 @@ mod logins;
 mod long_conversation;
 mod media;
 mod messenger;
+mod observing;
 mod process;
 mod profiles;
 mod program;

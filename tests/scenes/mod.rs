@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod about;
+mod admin;
 mod blocking;
 mod chats;
 mod disappearing;
@@ -18,6 +19,7 @@ mod ignored;
 mod lookup;
 mod media;
 mod newcomers;
+mod numbers;
 mod others;
 mod people;
 mod profiles;

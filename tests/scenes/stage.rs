@@ -21,6 +21,7 @@ use messenger_bridge::{
         output::{Ask, Ephemeral, MatrixCall, RoomKind},
         request::{Request, Response, RoomsAfterLogout},
         stream::{ConnectOrder, Management, StreamEnd, StreamOrder, StreamReport, StreamUp},
+        verbosity::Verbosity,
     },
     engine::Engine,
     store::{
@@ -63,6 +64,8 @@ pub struct Stage {
     /// What people said and did in rooms.
     pub people: Vec<RoomEvent>,
     pub ephemerals: Vec<Ephemeral>,
+    /// What the log was told to show.
+    pub levels: Vec<Verbosity>,
     /// Whose account data is followed, and from where on.
     pub followed: BTreeMap<OwnedUserId, Option<String>>,
     /// Every transfer, and how the next ones end; well where nothing is put here. `held`: none ends by itself.
@@ -180,6 +183,7 @@ impl Stage {
             called: Vec::new(),
             people: Vec::new(),
             ephemerals: Vec::new(),
+            levels: Vec::new(),
             followed: BTreeMap::new(),
             transfers: Vec::new(),
             transferred: VecDeque::new(),
@@ -409,6 +413,10 @@ impl Stage {
             Output::State(state) => self.bridge_states.push(*state),
             Output::Respond { ticket, response } => drop(self.responses.insert(ticket, response)),
             Output::Now(ephemeral) => self.ephemerals.push(ephemeral),
+            Output::SetLogLevel(level) => self.levels.push(level),
+            Output::Measure { owner } => {
+                inputs.push_back(Input::Measured { owner, memory: Some(35_460_000), store: None });
+            }
             Output::Follow { owner, since } => drop(self.followed.insert(owner, since)),
             Output::Unfollow { owner } => drop(self.followed.remove(&owner)),
             Output::Matrix(work) if self.away > 0 => {

@@ -155,7 +155,9 @@ impl World {
                 | Output::Respond { .. }
                 | Output::State(_)
                 | Output::Follow { .. }
-                | Output::Unfollow { .. } => {}
+                | Output::Unfollow { .. }
+                | Output::SetLogLevel(_)
+                | Output::Measure { .. } => {}
                 Output::Stream { stream, order } => self.order((self.run, stream), order),
             }
         }

@@ -45,7 +45,9 @@ async fn a_stanza_of_100_megabytes_is_cut() {
     let pieces = std::iter::once("<message id='bomb'><body>".to_owned())
         .chain((0..100).map(move |_| chunk.clone()))
         .chain(std::iter::once("</body></message>".to_owned()));
+    let before = messenger_bridge::xmpp::cuts();
     let bomb = survives(pieces).await;
+    assert!(messenger_bridge::xmpp::cuts() > before, "and counted, for the metrics");
     assert_eq!(bomb.attr("id"), Some("bomb"));
     assert!(length(&bomb) <= BOUND, "{}", length(&bomb));
 }
