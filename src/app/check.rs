@@ -6,11 +6,7 @@ use rand::random;
 use secrecy::ExposeSecret;
 use tokio::{net::TcpListener, sync::mpsc};
 
-use super::{
-    cli::{self, Files},
-    exit::Exit,
-    health, recover, run, settings, store,
-};
+use super::{cli, exit::Exit, health, recover, run, settings, store};
 use crate::{
     config::Config,
     domain::credentials::Secret,
@@ -63,7 +59,8 @@ impl Lines {
 }
 
 /// Checks all that `run` needs.
-pub fn check(files: &Files) -> Exit {
+pub fn check(arguments: &cli::CheckArguments) -> Exit {
+    let files = &arguments.files;
     let mut lines = Lines::default();
     let config = match cli::load_config(&files.config) {
         Ok(config) => config,

@@ -14,3 +14,4 @@ pub mod recover;
 pub mod run;
 pub mod settings;
 pub mod store;
+pub mod upgrade;
