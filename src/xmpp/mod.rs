@@ -30,7 +30,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    connect::Connector,
+    connect::{Connector, Found, Target},
     oauth::OAuthSettings,
     sign_in::SignIn,
     stream::Live,
@@ -118,6 +118,28 @@ struct Shared {
 pub struct Xmpp {
     shared: Arc<Shared>,
     networks: Arc<HashMap<String, NetworkSettings>>,
+}
+
+/// What came of trying a domain.
+#[derive(Clone, Debug)]
+pub struct Probed {
+    /// The domain.
+    pub domain: String,
+    /// How its places were found.
+    pub found: Found,
+    /// Its places, best first.
+    pub targets: Vec<Target>,
+    /// What answered at one of them.
+    pub reached: Result<Reached, StreamEnd>,
+}
+
+/// A server under TLS.
+#[derive(Clone, Debug)]
+pub struct Reached {
+    /// Where and how, for a person.
+    pub line: String,
+    /// The certificate that it showed, in DER.
+    pub certificate: Vec<u8>,
 }
 
 /// The stream has ended or is about to; its `Down` tells why.
@@ -223,24 +245,29 @@ impl Xmpp {
         }
     }
 
-    /// Resolves and connects a network, up to its features under TLS, for the `check` command. Gives a line for a
-    /// person. A network whose logins bring their own domains is tried at those that are configured.
-    pub async fn probe(&self, network: &str) -> Result<String, StreamEnd> {
-        let unknown = || StreamEnd::UnknownHost { host: network.to_owned() };
-        let network = self.networks.get(network).ok_or_else(unknown)?;
+    /// Resolves and connects the domains of a network, up to their features under TLS, for the `check` command. A network whose
+    /// logins bring their own domains is tried at those that are configured, perhaps none.
+    pub async fn probe(&self, network: &str) -> Vec<Probed> {
+        let Some(network) = self.networks.get(network) else { return Vec::new() };
         let mut domains: Vec<_> = network.domain.iter().chain(network.domains.keys()).collect();
         domains.sort();
-        let mut lines = Vec::new();
-        for domain in domains {
+        let probes = domains.into_iter().map(async |domain| {
             let sign_in = self.sign_in(network, domain);
             let late = |_| StreamEnd::TimedOut { phase: "connecting".to_owned() };
-            let secured = timeout_at(sign_in.deadline, sign_in.probe()).await.map_err(late)??;
-            lines.push(format!("{domain}: {}", secured.describe()));
-        }
-        if lines.is_empty() {
-            return Ok("logins bring their own domains: nothing to try".to_owned());
-        }
-        Ok(lines.join("; "))
+            let (found, targets) = sign_in.find().await;
+            let reached = match targets.clone() {
+                Ok(targets) => timeout_at(sign_in.deadline, sign_in.probe(targets)).await.map_err(late).flatten(),
+                Err(end) => Err(end),
+            };
+            Probed {
+                domain: domain.clone(),
+                found,
+                targets: targets.unwrap_or_default(),
+                reached: reached
+                    .map(|secured| Reached { line: secured.describe(), certificate: secured.certificate() }),
+            }
+        });
+        futures::future::join_all(probes).await
     }
 
     /// Answers a question of the engine about a network's OAuth provider.

@@ -47,14 +47,32 @@ fn check_finds_a_working_bridge_well_and_names_each_mistake_with_its_remedy() {
 
     let running = run_program(bridge.folder(), &["check"]);
     assert!(running.status.success(), "{}", said(&running));
-    assert!(said(&running).contains("running bridge"), "{}", said(&running));
+    assert!(said(&running).contains("reaches the running bridge"), "{}", said(&running));
+    assert!(said(&running).contains("ok    ephemeral"), "{}", said(&running));
 
     bridge.terminate();
     let stopped = run_program(bridge.folder(), &["check"]);
     assert!(stopped.status.success(), "{}", said(&stopped));
-    for check in
-        ["config", "registration", "listener", "homeserver", "bot", "ping", "presence", "network xmpp", "store"]
-    {
+    for check in [
+        "config",
+        "registration file",
+        "permissions",
+        "disk",
+        "listener",
+        "homeserver",
+        "registration",
+        "bot",
+        "ping",
+        "presence",
+        "clock",
+        "ephemeral",
+        "rate limit",
+        "media",
+        "network xmpp",
+        "certificate",
+        "store",
+        "open files",
+    ] {
         assert!(
             said(&stopped).lines().any(|line| line.starts_with(&format!("ok    {check}"))),
             "{check}: {}",
