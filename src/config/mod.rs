@@ -4,6 +4,7 @@
 //! empty has its default. [`EXAMPLE`] documents every key.
 
 mod check;
+mod edit;
 mod env;
 mod fault;
 mod keys;
@@ -11,6 +12,7 @@ mod network;
 mod outline;
 mod permissions;
 mod reader;
+mod rename;
 mod sections;
 mod upgrade;
 mod values;
@@ -112,7 +114,7 @@ pub struct Upgraded {
 pub fn upgrade(path: &Path) -> Result<Upgraded, ConfigError> {
     let before = read_file(path)?;
     let invalid = |text: &str, fault| ConfigError::Invalid(vec![Problem::new(path, text, fault)]);
-    let upgraded = upgrade::upgrade(&before, EXAMPLE, upgrade::RENAMES).map_err(|fault| invalid(&before, fault))?;
+    let upgraded = upgrade::upgrade(&before, EXAMPLE, rename::RENAMES).map_err(|fault| invalid(&before, fault))?;
     let after = upgraded.text;
     let mut problems: Vec<Problem> =
         upgraded.unknown.into_iter().map(|fault| Problem::new(path, &after, fault)).collect();

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::rename::RENAMES;
 use crate::config::tests::{MINIMAL, load};
 use crate::config::{EXAMPLE, Problem};
 
@@ -65,6 +66,47 @@ fn the_keys_without_a_default_are_those_that_must_be_set() {
         true
     });
     assert!(checked > 40, "{checked}");
+}
+
+#[test]
+fn whatever_is_taken_out_of_the_example_comes_back_where_it_was() {
+    let outline = Outline::read(EXAMPLE).unwrap();
+    let mut without = Vec::new();
+    walk(&outline, &outline.root, None, &mut Vec::new(), &mut without);
+    assert!(without.len() > 35, "{}", without.len());
+    for (key, text) in without {
+        let done = upgraded(&text);
+        assert_eq!(done.text, EXAMPLE, "without {key}");
+        assert_eq!(done.added, [key]);
+    }
+}
+
+/// The example without each of its keys and sections that have a default.
+fn walk(
+    outline: &Outline<'_>,
+    section: &Section,
+    key: Option<&Entry>,
+    path: &mut Vec<String>,
+    without: &mut Vec<(String, String)>,
+) {
+    for entry in &section.entries {
+        path.push(entry.key.clone());
+        let pattern = pattern(path);
+        if !WITHOUT_DEFAULT.contains(&pattern.as_str()) && !NAMED.contains(&pattern_parent(&pattern)) {
+            let mut first = outline.first(section, entry, key.map(|key| key.line));
+            if path.len() == 1 {
+                first -= 1;
+            }
+            let mut lines = outline.lines.clone();
+            lines.drain(first..=entry.last);
+            // A section that loses its only key is empty, and gets it back all the same.
+            without.push((path.join("."), lines.concat()));
+        }
+        if let Value::Section(inner) = &entry.value {
+            walk(outline, inner, Some(entry), path, without);
+        }
+        path.pop();
+    }
 }
 
 fn pattern_parent(pattern: &str) -> &str {
