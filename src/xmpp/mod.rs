@@ -23,6 +23,7 @@ mod wire;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures::StreamExt as _;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, timeout_at},
@@ -46,6 +47,9 @@ use crate::domain::{
 /// Orders that may wait for one stream. A stream that falls further behind is ended: what was not acknowledged is owed
 /// still and is paid on the next one.
 pub const MAX_ORDERS: usize = 256;
+
+/// Domains that are tried at once by [`Xmpp::probe`].
+const PROBES_AT_ONCE: usize = 8;
 
 /// Where a domain's service is and how its TLS is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -249,25 +253,22 @@ impl Xmpp {
     /// logins bring their own domains is tried at those that are configured, perhaps none.
     pub async fn probe(&self, network: &str) -> Vec<Probed> {
         let Some(network) = self.networks.get(network) else { return Vec::new() };
-        let mut domains: Vec<_> = network.domain.iter().chain(network.domains.keys()).collect();
+        let mut domains: Vec<String> = network.domain.iter().chain(network.domains.keys()).cloned().collect();
         domains.sort();
-        let probes = domains.into_iter().map(async |domain| {
-            let sign_in = self.sign_in(network, domain);
-            let late = |_| StreamEnd::TimedOut { phase: "connecting".to_owned() };
-            let (found, targets) = sign_in.find().await;
-            let reached = match targets.clone() {
-                Ok(targets) => timeout_at(sign_in.deadline, sign_in.probe(targets)).await.map_err(late).flatten(),
-                Err(end) => Err(end),
-            };
-            Probed {
-                domain: domain.clone(),
-                found,
-                targets: targets.unwrap_or_default(),
-                reached: reached
-                    .map(|secured| Reached { line: secured.describe(), certificate: secured.certificate() }),
-            }
-        });
-        futures::future::join_all(probes).await
+        let probes = domains.into_iter().map(|domain| self.probe_domain(network, domain));
+        futures::stream::iter(probes).buffered(PROBES_AT_ONCE).collect().await
+    }
+
+    async fn probe_domain(&self, network: &NetworkSettings, domain: String) -> Probed {
+        let sign_in = self.sign_in(network, &domain);
+        let late = |_| StreamEnd::TimedOut { phase: "connecting".to_owned() };
+        let (found, targets) = sign_in.find().await;
+        let reached = match targets.clone() {
+            Ok(targets) => timeout_at(sign_in.deadline, sign_in.probe(targets)).await.map_err(late).flatten(),
+            Err(end) => Err(end),
+        };
+        let reached = reached.map(|secured| Reached { line: secured.describe(), certificate: secured.certificate() });
+        Probed { found, targets: targets.unwrap_or_default(), reached, domain }
     }
 
     /// Answers a question of the engine about a network's OAuth provider.

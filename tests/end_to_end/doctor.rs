@@ -98,8 +98,13 @@ impl Clockwork {
 
     /// A certificate that ends in so many days, and its key.
     fn issue(&self, name: &str, days: i64) -> (rcgen::Certificate, KeyPair) {
+        self.issue_from(name, -30, days)
+    }
+
+    /// The same that begins in so many.
+    fn issue_from(&self, name: &str, from: i64, days: i64) -> (rcgen::Certificate, KeyPair) {
         let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
-        params.not_before = OffsetDateTime::now_utc() - Duration::days(30);
+        params.not_before = OffsetDateTime::now_utc() + Duration::days(from);
         params.not_after = ends(days);
         let key = KeyPair::generate().expect("a key");
         (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
@@ -326,17 +331,18 @@ fn own_files() -> (PathBuf, Port) {
 #[test]
 fn what_is_wrong_with_an_xmpp_server_is_named_with_its_remedy() {
     let clockwork = Clockwork::new();
-    // The name that is asked for, the name in the certificate, and in how many days that ends.
+    // The name that is asked for, the name in the certificate, and in how many days that begins and ends.
     let hosts = [
-        ("ended.test", "ended.test", -3),
-        ("ending.test", "ending.test", 5),
-        ("named.test", "xmpp.provider.test", 90),
-        ("srv.test", "srv.test", 90),
+        ("ended.test", "ended.test", -30, -3),
+        ("early.test", "early.test", 2, 90),
+        ("ending.test", "ending.test", -30, 5),
+        ("named.test", "xmpp.provider.test", -30, 90),
+        ("srv.test", "srv.test", -30, 90),
     ];
     let prosody = Prosody::start_with_hosts("prosody-certificates", Authority::trusted(), |folder| {
         hosts
-            .map(|(domain, name, days)| {
-                let (certificate, key) = clockwork.issue(name, days);
+            .map(|(domain, name, from, days)| {
+                let (certificate, key) = clockwork.issue_from(name, from, days);
                 let [chain, secret] = ["crt", "pem"].map(|ending| folder.join(format!("{domain}.{ending}")));
                 fs::write(&chain, certificate.pem()).expect("write a certificate");
                 fs::write(&secret, key.serialize_pem()).expect("write its key");
@@ -370,6 +376,7 @@ fn what_is_wrong_with_an_xmpp_server_is_named_with_its_remedy() {
     // The homeserver is no matter here, and is not there.
     for (heading, domain, port) in [
         ("The XMPP server's certificate has ended", "ended.test", reach),
+        ("The XMPP server's certificate is not valid yet", "early.test", reach),
         ("The XMPP server's certificate is about to end", "ending.test", reach),
         ("The XMPP server's certificate is for another name", "named.test", reach),
         ("The XMPP server's certificate is of an unknown authority", "xmpp.test", reach),

@@ -2,9 +2,11 @@
 //!
 //! It changes nothing that lasts: the bot's account and name are made as `run` would make them, and its presence ends offline.
 
+mod abilities;
 mod certificate;
 mod files;
 mod homeserver;
+mod listener;
 mod networks;
 mod report;
 

@@ -1,7 +1,7 @@
 //! A name server that what runs through it asks alone: the system's settings are others in a mount namespace of its own.
 
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 
 use hickory_resolver::proto::op::{Message, ResponseCode};
@@ -16,10 +16,14 @@ pub struct NameServer {
     script: String,
 }
 
-/// DNS has no other port, so it is on an address of its own.
-const ADDRESS: &str = "127.0.53.53";
-/// Where nothing answers.
-const NOBODY: &str = "127.0.53.54";
+/// DNS has no other port, so this process has an address of its own, and another where nothing answers.
+fn address(net: u8) -> Ipv4Addr {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, net, high, low)
+}
+
+const SERVER: u8 = 53;
+const NOBODY: u8 = 54;
 
 impl NameServer {
     /// With these SRV records: name, port, target. Every other name below `test` is 127.0.0.1. `None` without root.
@@ -27,7 +31,7 @@ impl NameServer {
         if !ground::is_root() {
             return None;
         }
-        let socket = UdpSocket::bind((ADDRESS, 53)).expect("the port of DNS");
+        let socket = UdpSocket::bind((address(SERVER), 53)).expect("the port of DNS");
         let records: Vec<(String, u16, Name)> = records
             .iter()
             .map(|(name, port, target)| ((*name).to_owned(), *port, Name::from_ascii(target).expect("a name")))
@@ -43,7 +47,7 @@ impl NameServer {
             }
         });
         let settings = ground::folder("dns").join("resolv.conf");
-        fs::write(&settings, format!("nameserver {ADDRESS}\n")).expect("write its settings");
+        fs::write(&settings, format!("nameserver {}\n", address(SERVER))).expect("write its settings");
         let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"".to_owned();
         Some(Self { settings, script })
     }
@@ -56,7 +60,7 @@ impl NameServer {
 
     /// The same from now on with a name server that does not answer.
     pub fn deaf(&self) -> Vec<&str> {
-        fs::write(&self.settings, format!("nameserver {NOBODY}\n")).expect("write its settings");
+        fs::write(&self.settings, format!("nameserver {}\n", address(NOBODY))).expect("write its settings");
         self.runner()
     }
 }
