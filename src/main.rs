@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     harden();
     let handlers = Handlers {
         run: |config, registration, file: &_| run(&config, &registration, file),
-        check: |files: &_| check(files),
+        check: |arguments: &_| check(arguments),
         recover: |config, registration| recover(&config, &registration),
         store: |config, action| store(&config, &action),
     };

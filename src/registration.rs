@@ -72,6 +72,21 @@ pub struct Namespace {
     pub regex: String,
 }
 
+/// Something in which a registration and the configuration do not agree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disagreement {
+    /// What it is, without a full stop.
+    pub what: String,
+    /// What to do about it, a sentence.
+    pub remedy: String,
+}
+
+impl std::fmt::Display for Disagreement {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}. {}", self.what, self.remedy)
+    }
+}
+
 const fn yes() -> bool {
     true
 }
@@ -91,17 +106,22 @@ impl Registration {
         read_yaml(path)
     }
 
-    /// Where this registration and the configuration disagree, one sentence each with its remedy. Any of these would
-    /// make the homeserver refuse us, or leave something out, without saying why.
-    pub fn disagreements(&self, config: &Config) -> Vec<String> {
+    /// Where this registration and the configuration disagree. Any of these would make the homeserver refuse us, or leave
+    /// something out, without saying why.
+    pub fn disagreements(&self, config: &Config) -> Vec<Disagreement> {
         let mut found = Vec::new();
         let mut differ = |key: &str, registered: &str, configured_as: &str, configured: &str| {
             let trim = |text: &str| text.trim_end_matches('/').to_owned();
             if trim(registered) != trim(configured) {
-                found.push(format!(
-                    "{key} is {registered} in the registration, but {configured_as} is {configured} in the \
-                     configuration: change one, and install the registration again"
-                ));
+                found.push(Disagreement {
+                    what: format!(
+                        "{key} is {registered} in the registration, but {configured_as} is {configured} in the configuration"
+                    ),
+                    remedy: format!(
+                        "Set {key} in the registration, or {configured_as} in config.yaml, to what is right, and install the \
+                         registration again."
+                    ),
+                });
             }
         };
         let bot = &config.appservice.bot.localpart;
@@ -110,43 +130,50 @@ impl Registration {
         differ("url", self.url.as_deref().unwrap_or("null"), "appservice.address", address);
         let ghosts = ghosts(config);
         if !self.namespaces.users.iter().any(|namespace| namespace.exclusive && namespace.regex == ghosts) {
-            found.push(format!(
-                "the registration has no exclusive users namespace '{ghosts}' for the ghosts: was it made for another \
-                 domain? generate it again"
-            ));
+            found.push(Disagreement {
+                what: format!("the registration has no exclusive users namespace '{ghosts}' for the ghosts"),
+                remedy:
+                    "Set homeserver.domain in config.yaml to the homeserver's own name, and generate the registration \
+                         again."
+                        .to_owned(),
+            });
         }
         if !(self.receive_ephemeral && self.push_ephemeral) {
-            found.push(
-                "the registration does not set both receive_ephemeral and de.sorunome.msc2409.push_ephemeral: typing, \
-                 receipts and presence would be missing"
+            found.push(Disagreement {
+                what: "the registration does not set both receive_ephemeral and de.sorunome.msc2409.push_ephemeral: typing, \
+                       receipts and presence would be missing"
                     .to_owned(),
-            );
+                remedy: "Set receive_ephemeral and de.sorunome.msc2409.push_ephemeral to true in the registration, copy it to \
+                         the homeserver and restart that."
+                    .to_owned(),
+            });
         }
         found
     }
 }
 
 impl Registration {
-    /// What is wrong with this as a registration for double puppeting (`double_puppet.registration`), one sentence each with
-    /// its remedy.
-    pub fn puppet_disagreements(&self, config: &Config) -> Vec<String> {
+    /// What is wrong with this as a registration for double puppeting (`double_puppet.registration`).
+    pub fn puppet_disagreements(&self, config: &Config) -> Vec<Disagreement> {
         let mut found = Vec::new();
+        let mut wrong = |what: String, remedy: &str| found.push(Disagreement { what, remedy: remedy.to_owned() });
         let users = people(config);
         if self.namespaces.users.iter().any(|namespace| namespace.exclusive) {
-            found.push(
-                "its users namespace is exclusive, so nobody else could use those names: set exclusive to false, and \
-                 install it again"
-                    .to_owned(),
+            wrong(
+                "its users namespace is exclusive, so nobody else could use those names".to_owned(),
+                "Set exclusive to false in it, and install it again.",
             );
         }
         if !self.namespaces.users.iter().any(|namespace| namespace.regex == users) {
-            found.push(format!(
-                "it has no users namespace '{users}': was it made for another domain? generate it again"
-            ));
+            wrong(
+                format!("it has no users namespace '{users}'"),
+                "Set homeserver.domain in config.yaml to the homeserver's own name, and generate it again.",
+            );
         }
         if self.url.is_some() {
-            found.push(
-                "its url is not null, so the homeserver would send everything there, too: set it to null".to_owned(),
+            wrong(
+                "its url is not null, so the homeserver would send everything there, too".to_owned(),
+                "Set url to null in it, and install it again.",
             );
         }
         found
@@ -209,7 +236,7 @@ mod tests {
         let (_folder, path) = in_folder();
         let beside = generate(&config, &path, false).unwrap();
         let registration = Registration::load(&path).unwrap();
-        assert_eq!(registration.disagreements(&config), Vec::<String>::new());
+        assert_eq!(registration.disagreements(&config), []);
         assert_eq!(
             (registration.id.as_str(), registration.sender_localpart.as_str()),
             ("messenger-bridge", "messengerbot")
@@ -225,7 +252,7 @@ mod tests {
         let users = Namespace { exclusive: false, regex: r"@.*:example\.org".to_owned() };
         assert_eq!(puppet.namespaces.users, [users]);
         assert!(puppet.sender_localpart.starts_with("doublepuppet_") && !puppet.receive_ephemeral);
-        assert_eq!(puppet.puppet_disagreements(&config), Vec::<String>::new());
+        assert_eq!(puppet.puppet_disagreements(&config), []);
         let wrong = registration.puppet_disagreements(&config);
         assert_eq!(wrong.len(), 3, "the bridge's own is none: {wrong:#?}");
 

@@ -170,3 +170,16 @@ fn every_command_line_that_the_docs_show_is_known() {
     let hidden: Vec<&&str> = known.iter().filter(|name| !shown.contains(**name)).collect();
     assert!(hidden.is_empty(), "commands that no page shows: {hidden:?}");
 }
+
+#[test]
+fn every_mistake_of_the_doctors_page_is_made_by_its_test() {
+    let page = fs::read_to_string(root().join("docs/doctor.md")).expect("the doctor's page");
+    let test = fs::read_to_string(root().join("tests/end_to_end/doctor.rs")).expect("the doctor's test");
+    let mistakes: Vec<&str> = page.split("\n### ").skip(1).collect();
+    assert!(mistakes.len() > 30, "too few were found");
+    for mistake in mistakes {
+        let (heading, rest) = mistake.split_once('\n').expect("a heading");
+        assert!(test.contains(&format!("\"{heading}\"")), "nobody makes {heading:?}");
+        assert!(rest.contains("\n      = "), "nothing to do is said under {heading:?}");
+    }
+}

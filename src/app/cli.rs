@@ -14,6 +14,7 @@ use clap_complete::Shell;
 use super::describe;
 use super::exit::Exit;
 use super::health;
+use super::upgrade;
 use crate::config::{self, Config, ConfigError};
 use crate::registration::{self, GenerateError, Registration};
 
@@ -46,7 +47,16 @@ pub enum Command {
         force: bool,
     },
     /// Check configuration, homeserver, networks and store, with the remedy for what fails
-    Check(Files),
+    Check(CheckArguments),
+    /// Bring the configuration onto this version's example
+    Config {
+        /// What to do with it.
+        #[command(subcommand)]
+        action: ConfigAction,
+        /// Where it is.
+        #[command(flatten)]
+        config: ConfigFile,
+    },
     /// Rebuild the store from the rooms that the bot is in; the bridge must not run
     Recover(Files),
     /// Export, import or verify the store; the bridge must not run
@@ -70,6 +80,34 @@ pub enum Command {
         /// Write it there instead, with one for each command
         #[arg(long, value_name = "FOLDER")]
         folder: Option<PathBuf>,
+    },
+}
+
+/// What to check, and how it is told.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArguments {
+    /// The files of `run`.
+    #[command(flatten)]
+    pub files: Files,
+    /// Print one JSON object a line: check, level, finding, remedy
+    #[arg(long)]
+    pub json: bool,
+    /// Let warnings count as failures
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// What to do with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum ConfigAction {
+    /// Add what is new since it was written, with its comments, and move what was renamed; no value is changed. Prints the result
+    Upgrade {
+        /// Write it to the file; the old one is kept as FILE.bak
+        #[arg(long, conflicts_with = "diff")]
+        write: bool,
+        /// Print what would change instead
+        #[arg(long)]
+        diff: bool,
     },
 }
 
@@ -138,7 +176,7 @@ pub struct Handlers<Run, Check, Recover, Store> {
 pub fn dispatch<Run, Check, Recover, Store>(cli: Cli, handlers: Handlers<Run, Check, Recover, Store>) -> Exit
 where
     Run: FnOnce(Config, Registration, &Path) -> Exit,
-    Check: FnOnce(&Files) -> Exit,
+    Check: FnOnce(&CheckArguments) -> Exit,
     Recover: FnOnce(Config, Registration) -> Exit,
     Store: FnOnce(Config, StoreAction) -> Exit,
 {
@@ -146,7 +184,8 @@ where
         Command::Run(files) => {
             load(&files).map(|(config, registration)| (handlers.run)(config, registration, &files.config))
         }
-        Command::Check(files) => Ok((handlers.check)(&files)),
+        Command::Check(arguments) => Ok((handlers.check)(&arguments)),
+        Command::Config { action, config } => upgrade::config(&config.config, &action),
         Command::Recover(files) => load(&files).map(|(config, registration)| (handlers.recover)(config, registration)),
         Command::Store { action, config } => load_config(&config.config).map(|config| (handlers.store)(config, action)),
         Command::GenerateConfig(file) => generate_config(&file.config).map(|()| Exit::Success),
@@ -182,23 +221,26 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn new(exit: Exit, message: impl Into<String>) -> Self {
+    pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into() }
     }
 }
 
 /// Reads the configuration.
 pub fn load_config(path: &Path) -> Result<Config, Failure> {
-    Config::load(path).map_err(|error| {
-        let exit = match &error {
-            ConfigError::Read { .. } => Exit::ConfigRead,
-            ConfigError::Invalid(_) if error.is_domain_unset() => Exit::DomainUnset,
-            ConfigError::Invalid(_) => Exit::ConfigInvalid,
-        };
-        let absent = !path.exists();
-        let remedy = if absent { "\n  = messenger-bridge generate-config writes an example" } else { "" };
-        Failure::new(exit, format!("{error}{remedy}"))
-    })
+    Config::load(path).map_err(|error| unusable(path, &error))
+}
+
+/// Why a configuration cannot be used.
+pub(super) fn unusable(path: &Path, error: &ConfigError) -> Failure {
+    let exit = match error {
+        ConfigError::Read { .. } => Exit::ConfigRead,
+        ConfigError::Invalid(_) if error.is_domain_unset() => Exit::DomainUnset,
+        ConfigError::Invalid(_) => Exit::ConfigInvalid,
+    };
+    let absent = !path.exists();
+    let remedy = if absent { "\n  = messenger-bridge generate-config writes an example" } else { "" };
+    Failure::new(exit, format!("{error}{remedy}"))
 }
 
 /// Reads the registration and holds it against the configuration.
@@ -286,7 +328,7 @@ mod tests {
     fn dispatch_local(arguments: &[&str]) -> Exit {
         let handlers = Handlers {
             run: |_, _, _: &Path| panic!("run"),
-            check: |_: &Files| panic!("check"),
+            check: |_: &CheckArguments| panic!("check"),
             recover: |_, _| panic!("recover"),
             store: |_, _| panic!("store"),
         };
@@ -315,7 +357,8 @@ mod tests {
         Cli::command().debug_assert();
         let help = Cli::command().render_help().to_string();
         assert!(help.contains(&Exit::table()), "{help}");
-        for command in ["run", "generate-config", "generate-registration", "check", "recover", "store", "health", "man"]
+        for command in
+            ["run", "generate-config", "generate-registration", "check", "config", "recover", "store", "health", "man"]
         {
             assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
         }
@@ -349,8 +392,8 @@ mod tests {
                         assert_eq!(config.appservice.bot.localpart, registration.sender_localpart);
                         Exit::Listener
                     },
-                    check: |files: &Files| {
-                        called = files.config.display().to_string();
+                    check: |arguments: &CheckArguments| {
+                        called = arguments.files.config.display().to_string();
                         Exit::CheckFailed
                     },
                     recover: |_: Config, _: Registration| Exit::HomeserverUnreachable,

@@ -35,7 +35,7 @@ pub fn probe(listen: SocketAddr) -> io::Result<()> {
 }
 
 /// "All addresses" is nothing to connect to; this machine's own is one of them.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+pub fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

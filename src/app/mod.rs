@@ -17,3 +17,4 @@ pub mod run;
 pub mod settings;
 pub mod store;
 pub mod trace;
+pub mod upgrade;

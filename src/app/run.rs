@@ -437,8 +437,8 @@ async fn unless_unrecovered(client: &Client, config: &Config, blank: bool) -> Re
 /// The exit code of what was found wrong.
 pub fn exit_of(check: Check, finding: &Finding) -> Exit {
     match (check, finding) {
-        (_, Finding::OtherBot(_)) => Exit::WhoamiMismatch,
-        (_, Finding::NotInstalled | Finding::OtherId) => Exit::RegistrationUnknown,
+        (_, Finding::OtherBot(_) | Finding::OtherDomain(_)) => Exit::WhoamiMismatch,
+        (_, Finding::NotInstalled | Finding::TokenTaken | Finding::OtherId) => Exit::RegistrationUnknown,
         (Check::Ping, _) => Exit::PingFailed,
         (Check::Registration | Check::Bot, _) => Exit::WhoamiMismatch,
         (Check::Homeserver | Check::Presence | Check::DoublePuppet, _) => Exit::HomeserverUnreachable,

@@ -75,3 +75,25 @@ pub const KEYS: &[Key] = &[
     scalar("provisioning.federation_address"),
     scalar("metrics.listen"),
 ];
+
+/// Maps whose keys are names that the operator chose.
+pub(super) const NAMED: &[&str] = &["permissions", "networks", "networks.*.domains"];
+
+/// The path with `*` where a name is the operator's.
+pub(super) fn pattern(path: &[String]) -> String {
+    let mut pattern = String::new();
+    for part in path {
+        let named = NAMED.contains(&pattern.as_str());
+        if !pattern.is_empty() {
+            pattern.push('.');
+        }
+        pattern.push_str(if named { "*" } else { part });
+    }
+    pattern
+}
+
+/// Whether a key, or one below it, has this pattern.
+pub(super) fn is_known(pattern: &str) -> bool {
+    KEYS.iter()
+        .any(|key| key.path == pattern || key.path.strip_prefix(pattern).is_some_and(|rest| rest.starts_with('.')))
+}

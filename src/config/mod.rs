@@ -4,13 +4,17 @@
 //! empty has its default. [`EXAMPLE`] documents every key.
 
 mod check;
+mod edit;
 mod env;
 mod fault;
 mod keys;
 mod network;
+mod outline;
 mod permissions;
 mod reader;
+mod rename;
 mod sections;
+mod upgrade;
 mod values;
 mod yaml;
 
@@ -87,6 +91,41 @@ impl Config {
     pub fn bot_mxid(&self) -> String {
         format!("@{}:{}", self.appservice.bot.localpart, self.homeserver.domain)
     }
+}
+
+/// A configuration file, brought onto the newest example.
+#[derive(Debug)]
+pub struct Upgraded {
+    /// The file's text.
+    pub before: String,
+    /// The new text; the same if there was nothing to do.
+    pub after: String,
+    /// Keys and sections that were added.
+    pub added: Vec<String>,
+    /// What has another name now: old path, new path.
+    pub moved: Vec<(String, String)>,
+    /// What is wrong in the new text, unknown keys first. They are as they were.
+    pub problems: Vec<Problem>,
+}
+
+/// Brings the file at `path` onto [`EXAMPLE`], keeping every value, comment and line of it.
+///
+/// # Errors
+/// The file cannot be read, is no YAML, or has to be edited where the editor does not understand it.
+pub fn upgrade(path: &Path) -> Result<Upgraded, ConfigError> {
+    let before = read_file(path)?;
+    let invalid = |text: &str, fault| ConfigError::Invalid(vec![Problem::new(path, text, fault)]);
+    let upgraded = upgrade::upgrade(&before, EXAMPLE, rename::RENAMES).map_err(|fault| invalid(&before, fault))?;
+    let after = upgraded.text;
+    let mut problems: Vec<Problem> =
+        upgraded.unknown.into_iter().map(|fault| Problem::new(path, &after, fault)).collect();
+    let base = path.parent().unwrap_or(Path::new(""));
+    if let Err(error) = Config::parse(path, &after, base, std::env::vars_os()) {
+        let further: Vec<Problem> = error.problems().to_vec();
+        problems.extend(further.into_iter().filter(|other| !other.key.is_empty() || other.line.is_none()));
+        problems.dedup_by(|one, other| !one.key.is_empty() && one.key == other.key);
+    }
+    Ok(Upgraded { before, after, added: upgraded.added, moved: upgraded.moved, problems })
 }
 
 /// Reads another YAML file (the registration) with the same messages. Unknown keys are up to its type.

@@ -15,7 +15,7 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Path, Query, Request, State},
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -29,14 +29,15 @@ use ruma::{
     },
     thirdparty::{FieldType, FieldTypeInit, ProtocolInit, ProtocolInstanceInit},
 };
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use subtle::ConstantTimeEq;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{
     counters::{Count, Counters},
     tickets::Tickets,
-    transaction,
+    transaction::{self, Flags},
 };
 use crate::domain::{Input, credentials::Secret};
 
@@ -69,7 +70,28 @@ pub struct AppService {
     /// A transaction came and did not reach the engine: the next may have overtaken it.
     missed: AtomicBool,
     last_ping: Mutex<Option<String>>,
+    /// Transactions are looked at and no more; see [`AppService::only_look`].
+    only_looking: AtomicBool,
+    seen: watch::Sender<Seen>,
 }
+
+/// What the homeserver's requests have shown, for `check`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// How many transactions came.
+    pub transactions: u64,
+    /// What the last one showed.
+    pub flags: Flags,
+    /// The id of the last ping.
+    pub ping: Option<String>,
+}
+
+/// How long [`SEEN_PATH`] waits for news.
+const SEEN_WAIT: Duration = Duration::from_secs(3);
+
+/// Where a running bridge tells what it has seen (with the `hs_token`): [`Seen`], as JSON. With `?after=N` it waits a moment for
+/// more than `N` transactions.
+pub const SEEN_PATH: &str = "/_matrix/mau/seen";
 
 impl AppService {
     /// `hs_token` is the registration's; `mailbox` is the engine's, bounded: while it is full the homeserver waits.
@@ -85,6 +107,8 @@ impl AppService {
             held: AtomicBool::new(false),
             missed: AtomicBool::new(false),
             last_ping: Mutex::new(None),
+            only_looking: AtomicBool::new(false),
+            seen: watch::Sender::default(),
         })
     }
 
@@ -106,6 +130,25 @@ impl AppService {
         self.held.load(Ordering::Relaxed)
     }
 
+    /// From now on transactions are looked at and told to come again, for nobody is there to handle them, save those with nothing
+    /// in them but what is ephemeral: these end here, so that the homeserver does not wait with the next.
+    pub fn only_look(&self) {
+        self.only_looking.store(true, Ordering::Relaxed);
+    }
+
+    /// What was seen, once there are more than so many transactions, or after a moment.
+    pub async fn seen(&self, after: u64) -> Seen {
+        let mut news = self.seen.subscribe();
+        let more = news.wait_for(|seen| seen.transactions > after);
+        // Without news within the time, what there is.
+        drop(tokio::time::timeout(SEEN_WAIT, more).await);
+        self.seen_now()
+    }
+
+    fn seen_now(&self) -> Seen {
+        Seen { ping: self.last_ping(), ..self.seen.borrow().clone() }
+    }
+
     /// The transaction id of the last ping that reached *this* process: tells it from another one that listens at the
     /// address in the registration.
     pub fn last_ping(&self) -> Option<String> {
@@ -123,6 +166,7 @@ impl AppService {
             .route("/rooms/{alias}", get(no_room))
             .route("/_matrix/app/v1/ping", post(ping))
             .route("/_matrix/app/unstable/fi.mau.msc2659/ping", post(ping))
+            .route(SEEN_PATH, get(seen))
             .route("/_matrix/app/v1/thirdparty/protocol/{protocol}", get(protocol))
             .route("/_matrix/app/v1/thirdparty/user/{protocol}", get(look_up))
             .route("/_matrix/app/v1/thirdparty/location/{protocol}", get(look_up))
@@ -197,6 +241,16 @@ async fn push(State(service): State<Arc<AppService>>, Path(txn_id): Path<String>
         }
     };
     drop(body);
+    service.seen.send_modify(|seen| {
+        seen.transactions += 1;
+        seen.flags = transaction.flags;
+    });
+    if service.only_looking.load(Ordering::Relaxed) {
+        if transaction.events.is_empty() {
+            return respond(push_events::v1::Response::new());
+        }
+        return refuse(&service, "The bridge does not run.");
+    }
     let mut waiting = service.tickets.draw();
     let input = Input::Transaction {
         ticket: waiting.ticket(),
@@ -290,6 +344,20 @@ async fn ping(State(service): State<Arc<AppService>>, request: Request) -> Respo
         .filter(|id| id.len() <= TXN_ID_LIMIT);
     *service.last_ping.lock().unwrap_or_else(PoisonError::into_inner) = id;
     respond(send_ping::v1::Response::new())
+}
+
+async fn seen(State(service): State<Arc<AppService>>, Query(asked): Query<Asked>) -> Response {
+    let seen = match asked.after {
+        Some(after) => service.seen(after).await,
+        None => service.seen_now(),
+    };
+    let body = serde_json::to_string(&seen).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    after: Option<u64>,
 }
 
 async fn ready(State(service): State<Arc<AppService>>) -> StatusCode {

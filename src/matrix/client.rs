@@ -407,6 +407,15 @@ impl Client {
         T::try_from_http_response(answer).map_err(|_| CallError::BadAnswer(name))
     }
 
+    /// Sends a request as it is, and gives the whole answer.
+    pub(super) async fn plain(
+        &self,
+        name: &'static str,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<http::Response<Vec<u8>>, CallError> {
+        self.fetch(name, request, None).await
+    }
+
     async fn fetch(
         &self,
         name: &'static str,
@@ -489,7 +498,10 @@ pub(super) fn transport(error: &reqwest::Error) -> CallError {
     while let Some(source) = reason.source() {
         reason = source;
     }
-    let reason: String = reason.to_string().chars().filter(|c| !c.is_control()).take(MESSAGE_LIMIT).collect();
+    let reason = reason.to_string();
+    // The system's number says nothing to a person.
+    let reason = reason.split(" (os error").next().unwrap_or_default();
+    let reason: String = reason.chars().filter(|c| !c.is_control()).take(MESSAGE_LIMIT).collect();
     CallError::Connection(reason)
 }
 

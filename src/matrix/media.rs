@@ -194,6 +194,6 @@ async fn limited(mut response: Response) -> Result<Vec<u8>, CallError> {
 }
 
 /// Media is given only to those who say who they are, on paths that came with Matrix 1.11.
-fn versions() -> SupportedVersions {
+pub(super) fn versions() -> SupportedVersions {
     SupportedVersions { versions: [MatrixVersion::V1_1, MatrixVersion::V1_11].into(), features: [].into() }
 }

@@ -10,6 +10,7 @@ pub mod lists;
 pub mod media;
 pub mod presence;
 pub mod presence_task;
+pub mod probe;
 mod puppet;
 pub mod record;
 pub mod sender;

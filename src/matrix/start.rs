@@ -3,7 +3,7 @@
 
 use std::{fmt, time::Duration};
 
-use ruma::{OwnedUserId, UserId, presence::PresenceState};
+use ruma::{OwnedServerName, OwnedUserId, UserId, presence::PresenceState};
 
 use super::{
     appservice::AppService,
@@ -73,6 +73,14 @@ pub enum Finding {
         "The homeserver does not know the as_token: the registration is not installed there, or another version of it is."
     )]
     NotInstalled,
+    /// `M_MISSING_TOKEN`, though it was sent.
+    #[error(
+        "The homeserver says that our requests carry no token: a proxy between takes their Authorization header away."
+    )]
+    TokenTaken,
+    /// The token is our bot's, on a homeserver of another name.
+    #[error("The homeserver's name is {0}, which is not homeserver.domain of the configuration.")]
+    OtherDomain(OwnedServerName),
     /// The token is somebody else's.
     #[error("The homeserver takes the as_token for {0}, which is not the configured bot.")]
     OtherBot(OwnedUserId),
@@ -85,9 +93,12 @@ pub enum Finding {
     /// `M_URL_NOT_SET`.
     #[error("The registration that is installed on the homeserver has no url.")]
     UrlNotSet,
-    /// `M_BAD_STATUS` with 401 or 403.
+    /// `M_BAD_STATUS` with 403.
     #[error("The bridge refused the homeserver's ping ({0}): the hs_token that the homeserver uses is not ours.")]
     WrongHsToken(u16),
+    /// `M_BAD_STATUS` with 401.
+    #[error("The homeserver's ping came without its hs_token: a proxy before {0} takes the Authorization header away.")]
+    HsTokenTaken(String),
     /// `M_BAD_STATUS` with anything else.
     #[error("The homeserver's ping was answered with status {0}: something else than this bridge listens at {1}.")]
     BadStatus(u16, String),
@@ -98,7 +109,9 @@ pub enum Finding {
     #[error("The homeserver cannot connect to {0}.")]
     PingFailed(String),
     /// The ping succeeded without reaching this process.
-    #[error("The homeserver's ping reached another process than this one at {0}.")]
+    #[error(
+        "The homeserver's ping was taken at {0}, but not by this bridge: another runs there with the same registration."
+    )]
     PingElsewhere(String),
     /// `M_UNKNOWN_TOKEN` for the registration for double puppeting.
     #[error("The homeserver does not know the as_token of double_puppet.registration.")]
@@ -112,43 +125,63 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// What to do about it.
-    pub fn remedy(&self) -> &'static str {
+    /// What to do about it, in a sentence that names file and key.
+    pub fn remedy(&self) -> String {
         match self {
-            Self::NoHomeserver(_) => "Check homeserver.address, and that the homeserver runs.",
-            Self::NotInstalled => {
-                "Put registration.yaml into the homeserver's app_service_config_files and restart it. After every \
-                 change of the file, copy it again and restart."
+            Self::NoHomeserver(_) => {
+                "Set homeserver.address in config.yaml to where the homeserver listens for clients, and start it."
             }
-            Self::OtherBot(_) => "Let appservice.bot.localpart and the registration's sender_localpart be the same.",
+            Self::NotInstalled => {
+                "Copy registration.yaml to the homeserver, name the copy in its app_service_config_files, and restart it; do so \
+                 again after every change of the file."
+            }
+            Self::TokenTaken => "Let the proxy at homeserver.address of config.yaml pass the Authorization header on.",
+            Self::OtherDomain(domain) => {
+                return format!(
+                    "Set homeserver.domain in config.yaml to {domain}, and generate and install the registration again."
+                );
+            }
+            Self::OtherBot(_) => {
+                "Set appservice.bot.localpart in config.yaml to sender_localpart of the registration that is installed."
+            }
             Self::NoBot(_) => {
-                "Let homeserver.domain be the homeserver's server_name and the bot's name lie within the \
-                 registration."
+                "Set appservice.bot.localpart in config.yaml to a name that the homeserver lets the registration have."
             }
             Self::OtherId => "Install this registration.yaml on the homeserver, and no other with the same tokens.",
-            Self::UrlNotSet => "Set url in the registration to appservice.address and restart the homeserver.",
+            Self::UrlNotSet => {
+                "Set url in registration.yaml to appservice.address of config.yaml, copy it to the homeserver and restart that."
+            }
             Self::WrongHsToken(_) => {
-                "Install this very registration.yaml on the homeserver and restart it; the bridge must run with the \
-                 same file."
+                "Copy this very registration.yaml to the homeserver and restart that, so that hs_token is the same in both."
+            }
+            Self::HsTokenTaken(_) => {
+                "Let the proxy at appservice.address of config.yaml pass the Authorization header on."
             }
             Self::BadStatus(..) => {
-                "Let url in the registration lead to this bridge, and see what proxy stands between."
+                "Set appservice.address in config.yaml and url in registration.yaml to where this bridge is reached, and install \
+                 the registration again."
             }
-            Self::PingTimeout(_) => "Look for a firewall between the homeserver and that address.",
+            Self::PingTimeout(_) => {
+                "Open the way from the homeserver to appservice.address of config.yaml in the firewall between."
+            }
             Self::PingFailed(_) => {
-                "Set appservice.address (and url in the registration) to an address that the homeserver can reach; \
-                 within containers 127.0.0.1 is each container itself."
+                "Set appservice.address in config.yaml and url in registration.yaml to an address at which the homeserver \
+                 reaches this bridge (within containers 127.0.0.1 is each container itself), and install the registration again."
             }
-            Self::PingElsewhere(_) => "Stop the other bridge, or let url in the registration lead to this one.",
+            Self::PingElsewhere(_) => {
+                "Stop the other bridge, or give it a registration.yaml with an id, tokens and a url of its own."
+            }
             Self::PuppetsNotInstalled => {
                 "Put doublepuppet.yaml into the homeserver's app_service_config_files and restart it, or set \
-                 double_puppet.registration to null."
+                 double_puppet.registration in config.yaml to null."
             }
             Self::PuppetsNotAllowed(_) => {
-                "Let its users namespace cover all users of homeserver.domain, not exclusively, and restart the homeserver."
+                "Let the users namespace of doublepuppet.yaml cover all users of homeserver.domain, not exclusively, and restart \
+                 the homeserver."
             }
-            Self::Other(_) => "See the homeserver's log.",
+            Self::Other(_) => "Look for the cause in the homeserver's log.",
         }
+        .to_owned()
     }
 
     /// Time may cure it: the homeserver starts, or is not reachable just now.
@@ -157,6 +190,9 @@ impl Finding {
             Self::NoHomeserver(error) | Self::NoBot(error) | Self::Other(error) => error.is_transient(),
             Self::PingTimeout(_) | Self::PingFailed(_) => true,
             Self::NotInstalled
+            | Self::TokenTaken
+            | Self::OtherDomain(_)
+            | Self::HsTokenTaken(_)
             | Self::OtherBot(_)
             | Self::OtherId
             | Self::UrlNotSet
@@ -233,6 +269,9 @@ async fn homeserver(client: &Client) -> Result<(String, bool), Finding> {
 pub async fn registration(client: &Client, identity: &Identity) -> Result<(String, ()), Finding> {
     match client.whoami().await {
         Ok(user) if user == identity.bot => Ok(("The homeserver knows the registration.".to_owned(), ())),
+        Ok(user) if user.localpart() == identity.bot.localpart() => {
+            Err(Finding::OtherDomain(user.server_name().to_owned()))
+        }
         Ok(user) => Err(Finding::OtherBot(user)),
         Err(error) => Err(finding(error)),
     }
@@ -255,7 +294,8 @@ pub async fn double_puppet(client: &Client, bot: &UserId) -> Line {
 
 fn finding(error: CallError) -> Finding {
     match error.errcode() {
-        Some("M_UNKNOWN_TOKEN" | "M_MISSING_TOKEN") => Finding::NotInstalled,
+        Some("M_UNKNOWN_TOKEN") => Finding::NotInstalled,
+        Some("M_MISSING_TOKEN") => Finding::TokenTaken,
         _ => Finding::Other(error),
     }
 }
@@ -286,11 +326,17 @@ async fn ping(
 
 /// The errors of `POST /appservice/{id}/ping` (Matrix CS API, "Homeserver -> Application Service ping").
 fn explain(error: CallError, address: &str) -> Finding {
-    let CallError::Refused(refusal) = &error else { return Finding::Other(error) };
+    let refusal = match &error {
+        CallError::Refused(refusal) => refusal,
+        // It waits as long for us as we for it.
+        CallError::Timeout => return Finding::PingTimeout(address.to_owned()),
+        _ => return Finding::Other(error),
+    };
     let Refusal { errcode, ping_status, .. } = &**refusal;
     match (errcode.as_deref(), ping_status) {
         (Some("M_URL_NOT_SET"), _) => Finding::UrlNotSet,
-        (Some("M_BAD_STATUS"), Some(status @ (401 | 403))) => Finding::WrongHsToken(*status),
+        (Some("M_BAD_STATUS"), Some(401)) => Finding::HsTokenTaken(address.to_owned()),
+        (Some("M_BAD_STATUS"), Some(status @ 403)) => Finding::WrongHsToken(*status),
         (Some("M_BAD_STATUS"), status) => Finding::BadStatus(status.unwrap_or_default(), address.to_owned()),
         (Some("M_CONNECTION_TIMEOUT"), _) => Finding::PingTimeout(address.to_owned()),
         (Some("M_CONNECTION_FAILED"), _) => Finding::PingFailed(address.to_owned()),
@@ -305,6 +351,8 @@ async fn presence(client: &Client, bot: &UserId) -> Result<(String, bool), Findi
     let restored = client.set_presence(bot, PresenceState::Offline, None).await;
     match (kept, restored) {
         (Ok(true), Ok(())) => Ok(("The homeserver keeps presence.".to_owned(), true)),
+        // It took the first and thinks that the second came too soon: it forgets the first by itself.
+        (Ok(true), Err(error)) if error.limited().is_some() => Ok(("The homeserver keeps presence.".to_owned(), true)),
         (Ok(_), _) => Ok(("The homeserver keeps no presence: none is sent to it.".to_owned(), false)),
         (Err(error), _) => Err(finding(error)),
     }
@@ -347,12 +395,15 @@ mod tests {
         for (error, expected) in [
             (refused(400, "M_URL_NOT_SET", None), Finding::UrlNotSet),
             (refused(502, "M_BAD_STATUS", Some(403)), Finding::WrongHsToken(403)),
+            (refused(502, "M_BAD_STATUS", Some(401)), Finding::HsTokenTaken(at())),
             (refused(502, "M_BAD_STATUS", Some(404)), Finding::BadStatus(404, at())),
             (refused(504, "M_CONNECTION_TIMEOUT", None), Finding::PingTimeout(at())),
             (refused(502, "M_CONNECTION_FAILED", None), Finding::PingFailed(at())),
             (refused(403, "M_FORBIDDEN", None), Finding::OtherId),
             (refused(401, "M_UNKNOWN_TOKEN", None), Finding::NotInstalled),
-            (CallError::Timeout, Finding::Other(CallError::Timeout)),
+            (refused(401, "M_MISSING_TOKEN", None), Finding::TokenTaken),
+            (CallError::Timeout, Finding::PingTimeout(at())),
+            (CallError::TooLarge, Finding::Other(CallError::TooLarge)),
         ] {
             let found = explain(error, address);
             assert_eq!(found, expected);

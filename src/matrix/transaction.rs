@@ -11,7 +11,7 @@ use ruma::{
     api::{Metadata, path_builder::PathBuilder},
     presence::PresenceState,
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 
 use super::counters::{Count, Counters};
@@ -27,6 +27,17 @@ pub struct Transaction {
     pub events: Vec<RoomEvent>,
     /// The ephemeral events that could be read.
     pub ephemeral: Vec<EphemeralEvent>,
+    /// Under which keys the homeserver sends ephemeral events, if only none of them: what the registration that it uses asks for.
+    pub flags: Flags,
+}
+
+/// What a homeserver's registration of us asks for, as its transactions show it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flags {
+    /// `receive_ephemeral`.
+    pub receive_ephemeral: bool,
+    /// `de.sorunome.msc2409.push_ephemeral`.
+    pub push_ephemeral: bool,
 }
 
 /// Why a body is no transaction.
@@ -65,6 +76,10 @@ pub fn parse(body: &[u8], counters: &Counters) -> Result<Transaction, NoTransact
             None => counters.add(Count::EventBroken),
         }
     }
+    transaction.flags = Flags {
+        receive_ephemeral: parts.contains_key("ephemeral"),
+        push_ephemeral: parts.contains_key("de.sorunome.msc2409.ephemeral"),
+    };
     // A homeserver that was told both the stable and the unstable key sends each ephemeral event under both.
     let ephemeral_part = parts.get("ephemeral").or_else(|| parts.get("de.sorunome.msc2409.ephemeral"));
     for raw in list(ephemeral_part.copied(), counters) {

@@ -113,6 +113,23 @@ fn in_order(mut records: Vec<Record>, mut draw: impl FnMut(u32) -> u32) -> Vec<T
     targets
 }
 
+/// How the places of a domain were found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The configuration names the place.
+    Configured,
+    /// DNS has SRV records.
+    Records,
+    /// DNS has none: it is the domain's own name and the usual port.
+    NoRecords,
+    /// DNS did not answer: the same.
+    NoAnswer,
+    /// It is an address or a name of this machine, for which DNS is not asked.
+    NotAsked,
+    /// DNS says that there is no such service.
+    NotHere,
+}
+
 /// Finds places and connects to them.
 pub struct Connector {
     /// `None` where the system's settings cannot be read: then the system's own resolver does what it can.
@@ -143,36 +160,49 @@ impl Connector {
 
     /// Where the domain's service may be, best first.
     pub async fn targets(&self, domain: &str, mode: TlsMode) -> Result<Vec<Target>, StreamEnd> {
+        self.find(domain, mode).await.1
+    }
+
+    /// The same, and how they were found.
+    pub async fn find(&self, domain: &str, mode: TlsMode) -> (Found, Result<Vec<Target>, StreamEnd>) {
         let unknown = || StreamEnd::UnknownHost { host: domain.to_owned() };
-        let name = ascii(domain).ok_or_else(unknown)?;
+        let Some(name) = ascii(domain) else { return (Found::NotAsked, Err(unknown())) };
         let fallback = Target {
             host: name.clone(),
             port: if mode == TlsMode::Direct { DIRECT_PORT } else { DEFAULT_PORT },
             direct: mode == TlsMode::Direct,
         };
         let local = name.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost");
-        let Some(resolver) = self.resolver.as_ref().filter(|_| !local) else { return Ok(vec![fallback]) };
+        if local {
+            return (Found::NotAsked, Ok(vec![fallback]));
+        }
+        let Some(resolver) = &self.resolver else { return (Found::NoAnswer, Ok(vec![fallback])) };
         let (plain, direct) = tokio::join!(
             service(resolver, &name, "_xmpp-client._tcp", false, mode != TlsMode::Direct),
             service(resolver, &name, "_xmpps-client._tcp", true, mode != TlsMode::StartTls),
         );
         let mut records = Vec::new();
-        let mut refused = false;
+        let (mut refused, mut silent) = (false, false);
         for found in [plain, direct] {
             match found {
-                Found::Records(found) => records.extend(found),
-                Found::NotHere => refused = true,
-                Found::Nothing => {}
+                Service::Records(found) => records.extend(found),
+                Service::NotHere => refused = true,
+                Service::Silent => silent = true,
+                Service::Nothing => {}
             }
         }
         if records.is_empty() {
             // "." is a definite "not here" (RFC 2782), silence is not.
-            return if refused { Err(unknown()) } else { Ok(vec![fallback]) };
+            return match (refused, silent) {
+                (true, _) => (Found::NotHere, Err(unknown())),
+                (false, true) => (Found::NoAnswer, Ok(vec![fallback])),
+                (false, false) => (Found::NoRecords, Ok(vec![fallback])),
+            };
         }
         records.truncate(4 * MAX_TARGETS);
         let mut targets = in_order(records, |most| rand::random_range(0..=most));
         targets.truncate(MAX_TARGETS);
-        Ok(targets)
+        (Found::Records, Ok(targets))
     }
 
     /// Connects to the first target that accepts; gives it beside the connection.
@@ -259,19 +289,26 @@ async fn race(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     }
 }
 
-enum Found {
+enum Service {
     Records(Vec<Record>),
     /// The target is ".": the service is decidedly not available at this domain.
     NotHere,
+    /// DNS says that there is no record.
     Nothing,
+    /// DNS says nothing.
+    Silent,
 }
 
-async fn service(resolver: &TokioResolver, domain: &str, service: &str, direct: bool, wanted: bool) -> Found {
+async fn service(resolver: &TokioResolver, domain: &str, service: &str, direct: bool, wanted: bool) -> Service {
     if !wanted {
-        return Found::Nothing;
+        return Service::Nothing;
     }
     let lookup = timeout(DNS_TIMEOUT, resolver.srv_lookup(format!("{service}.{domain}.")));
-    let Ok(Ok(lookup)) = lookup.await else { return Found::Nothing };
+    let lookup = match lookup.await {
+        Ok(Ok(lookup)) => lookup,
+        Ok(Err(error)) if error.is_no_records_found() => return Service::Nothing,
+        Ok(Err(_)) | Err(_) => return Service::Silent,
+    };
     let all = lookup.answers().iter().filter_map(|record| match &record.data {
         RData::SRV(srv) => Some((srv.priority, srv.weight, srv.target.to_ascii(), srv.port)),
         _ => None,
@@ -285,9 +322,9 @@ async fn service(resolver: &TokioResolver, domain: &str, service: &str, direct: 
         })
         .collect();
     match (records.is_empty(), not_here) {
-        (false, _) => Found::Records(records),
-        (true, true) => Found::NotHere,
-        (true, false) => Found::Nothing,
+        (false, _) => Service::Records(records),
+        (true, true) => Service::NotHere,
+        (true, false) => Service::Nothing,
     }
 }
 

@@ -134,6 +134,17 @@ async fn both_services_are_looked_up_and_merged() {
     assert_eq!(shown("half.test", TlsMode::Auto).await, ["tls.half.test:5223 direct"]);
     assert_eq!(shown("none.test", TlsMode::Auto).await, ["none.test:5222"]);
     assert_eq!(shown("none.test", TlsMode::Direct).await, ["none.test:5223 direct"]);
+    for (domain, found) in [
+        ("a.test", Found::Records),
+        ("half.test", Found::Records),
+        ("gone.test", Found::NotHere),
+        ("none.test", Found::NoRecords),
+        ("localhost", Found::NotAsked),
+    ] {
+        assert_eq!(connector.find(domain, TlsMode::Auto).await.0, found, "{domain}");
+    }
+    let deaf = Connector { resolver: None };
+    assert_eq!(deaf.find("a.test", TlsMode::Auto).await.0, Found::NoAnswer);
     let end = connector.connect("none.test", &connector.targets("none.test", TlsMode::Auto).await.unwrap()).await;
     assert_eq!(end.err(), Some(StreamEnd::UnknownHost { host: "none.test".to_owned() }));
 }

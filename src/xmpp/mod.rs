@@ -25,6 +25,7 @@ pub use self::transport::cuts;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures::StreamExt as _;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, timeout_at},
@@ -33,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use self::{
-    connect::Connector,
+    connect::{Connector, Found, Target},
     oauth::OAuthSettings,
     sign_in::SignIn,
     stream::Live,
@@ -49,6 +50,9 @@ use crate::domain::{
 /// Orders that may wait for one stream. A stream that falls further behind is ended: what was not acknowledged is owed
 /// still and is paid on the next one.
 pub const MAX_ORDERS: usize = 256;
+
+/// Domains that are tried at once by [`Xmpp::probe`].
+const PROBES_AT_ONCE: usize = 8;
 
 /// Where a domain's service is and how its TLS is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,6 +125,28 @@ struct Shared {
 pub struct Xmpp {
     shared: Arc<Shared>,
     networks: Arc<HashMap<String, NetworkSettings>>,
+}
+
+/// What came of trying a domain.
+#[derive(Clone, Debug)]
+pub struct Probed {
+    /// The domain.
+    pub domain: String,
+    /// How its places were found.
+    pub found: Found,
+    /// Its places, best first.
+    pub targets: Vec<Target>,
+    /// What answered at one of them.
+    pub reached: Result<Reached, StreamEnd>,
+}
+
+/// A server under TLS.
+#[derive(Clone, Debug)]
+pub struct Reached {
+    /// Where and how, for a person.
+    pub line: String,
+    /// The certificate that it showed, in DER.
+    pub certificate: Vec<u8>,
 }
 
 /// The stream has ended or is about to; its `Down` tells why.
@@ -228,24 +254,26 @@ impl Xmpp {
         }
     }
 
-    /// Resolves and connects a network, up to its features under TLS, for the `check` command. Gives a line for a
-    /// person. A network whose logins bring their own domains is tried at those that are configured.
-    pub async fn probe(&self, network: &str) -> Result<String, StreamEnd> {
-        let unknown = || StreamEnd::UnknownHost { host: network.to_owned() };
-        let network = self.networks.get(network).ok_or_else(unknown)?;
-        let mut domains: Vec<_> = network.domain.iter().chain(network.domains.keys()).collect();
+    /// Resolves and connects the domains of a network, up to their features under TLS, for the `check` command. A network whose
+    /// logins bring their own domains is tried at those that are configured, perhaps none.
+    pub async fn probe(&self, network: &str) -> Vec<Probed> {
+        let Some(network) = self.networks.get(network) else { return Vec::new() };
+        let mut domains: Vec<String> = network.domain.iter().chain(network.domains.keys()).cloned().collect();
         domains.sort();
-        let mut lines = Vec::new();
-        for domain in domains {
-            let sign_in = self.sign_in(network, domain);
-            let late = |_| StreamEnd::TimedOut { phase: "connecting".to_owned() };
-            let secured = timeout_at(sign_in.deadline, sign_in.probe()).await.map_err(late)??;
-            lines.push(format!("{domain}: {}", secured.describe()));
-        }
-        if lines.is_empty() {
-            return Ok("logins bring their own domains: nothing to try".to_owned());
-        }
-        Ok(lines.join("; "))
+        let probes = domains.into_iter().map(|domain| self.probe_domain(network, domain));
+        futures::stream::iter(probes).buffered(PROBES_AT_ONCE).collect().await
+    }
+
+    async fn probe_domain(&self, network: &NetworkSettings, domain: String) -> Probed {
+        let sign_in = self.sign_in(network, &domain);
+        let late = |_| StreamEnd::TimedOut { phase: "connecting".to_owned() };
+        let (found, targets) = sign_in.find().await;
+        let reached = match targets.clone() {
+            Ok(targets) => timeout_at(sign_in.deadline, sign_in.probe(targets)).await.map_err(late).flatten(),
+            Err(end) => Err(end),
+        };
+        let reached = reached.map(|secured| Reached { line: secured.describe(), certificate: secured.certificate() });
+        Probed { found, targets: targets.unwrap_or_default(), reached, domain }
     }
 
     /// Answers a question of the engine about a network's OAuth provider.

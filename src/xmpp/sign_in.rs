@@ -9,7 +9,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::{
     Endpoint, Shared, Timeouts,
-    connect::{Target, parse_host},
+    connect::{Found, Target, parse_host},
     element::{NS_CLIENT, element},
     sasl::{self, Exchange, NS_SASL, Offer},
     tls::TlsMode,
@@ -66,6 +66,12 @@ impl Secured {
         };
         format!("connected to {} with {version}; it offers {}", self.target, Offer::read(&self.features).shown())
     }
+
+    /// The certificate that the server showed, in DER.
+    pub fn certificate(&self) -> Vec<u8> {
+        let shown = self.wire.io().get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        shown.map(|certificate| certificate.to_vec()).unwrap_or_default()
+    }
 }
 
 /// What one sign-in works with.
@@ -111,20 +117,26 @@ impl SignIn<'_> {
         }
     }
 
-    /// Connects and secures without signing in.
-    pub async fn probe(&self) -> Result<Secured, StreamEnd> {
-        self.secure(self.targets().await?, None, &mut Hops::default()).await
+    /// Connects to places that [`SignIn::find`] gave, and secures, without signing in.
+    pub async fn probe(&self, targets: Vec<Target>) -> Result<Secured, StreamEnd> {
+        self.secure(targets, None, &mut Hops::default()).await
     }
 
     async fn targets(&self) -> Result<Vec<Target>, StreamEnd> {
+        self.find().await.1
+    }
+
+    /// Where the domain's server may be, and how that was found.
+    pub async fn find(&self) -> (Found, Result<Vec<Target>, StreamEnd>) {
         let mode = self.endpoint.tls.mode;
         match &self.endpoint.address {
             Some(address) => {
                 let unknown = || StreamEnd::UnknownHost { host: address.clone() };
-                let (host, port) = parse_host(address).ok_or_else(unknown)?;
-                Ok(vec![Target { host, port, direct: mode == TlsMode::Direct }])
+                let target =
+                    parse_host(address).map(|(host, port)| Target { host, port, direct: mode == TlsMode::Direct });
+                (Found::Configured, target.map(|target| vec![target]).ok_or_else(unknown))
             }
-            None => self.shared.connector.targets(self.domain, mode).await,
+            None => self.shared.connector.find(self.domain, mode).await,
         }
     }
 

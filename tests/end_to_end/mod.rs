@@ -10,6 +10,7 @@ mod bridge;
 mod certificates;
 mod clients;
 mod conversation;
+mod doctor;
 mod doors;
 mod durability;
 mod faults;

@@ -47,14 +47,32 @@ fn check_finds_a_working_bridge_well_and_names_each_mistake_with_its_remedy() {
 
     let running = run_program(bridge.folder(), &["check"]);
     assert!(running.status.success(), "{}", said(&running));
-    assert!(said(&running).contains("running bridge"), "{}", said(&running));
+    assert!(said(&running).contains("reaches the running bridge"), "{}", said(&running));
+    assert!(said(&running).contains("ok    ephemeral"), "{}", said(&running));
 
     bridge.terminate();
     let stopped = run_program(bridge.folder(), &["check"]);
     assert!(stopped.status.success(), "{}", said(&stopped));
-    for check in
-        ["config", "registration", "listener", "homeserver", "bot", "ping", "presence", "network xmpp", "store"]
-    {
+    for check in [
+        "config",
+        "registration file",
+        "permissions",
+        "disk",
+        "listener",
+        "homeserver",
+        "registration",
+        "bot",
+        "ping",
+        "presence",
+        "clock",
+        "ephemeral",
+        "rate limit",
+        "media",
+        "network xmpp",
+        "certificate",
+        "store",
+        "open files",
+    ] {
         assert!(
             said(&stopped).lines().any(|line| line.starts_with(&format!("ok    {check}"))),
             "{check}: {}",
@@ -152,4 +170,52 @@ fn a_store_that_is_exported_and_imported_goes_on_where_it_was() {
     contact.say(&alice.jid, "still there?");
     person.hears(&portal.room, "still there?");
     management.ask("list-logins", |answer| answer.contains(&alice.jid) && answer.contains("online"));
+}
+
+#[test]
+fn a_configuration_is_brought_onto_the_newest_example_and_nothing_of_it_is_lost() {
+    let folder = ground::folder("upgrade");
+    let own = "# Ours.\nhomeserver:\n  address: http://127.0.0.1:8008\n  domain: hs.test # not to be changed\n\n\
+               permissions:\n  \"hs.test\": user\n\nnetworks:\n  chat:\n    profile: xmpp\n\nhistory:\n  initial: 7\n";
+    let path = folder.join("config.yaml");
+    let upgrade = |arguments: &[&str]| {
+        let mut command = program();
+        command.args(["config", "upgrade"]).args(arguments).current_dir(&folder);
+        command.output().expect("start the program")
+    };
+    fs::write(&path, own).expect("write the config");
+    let printed = String::from_utf8_lossy(&upgrade(&[]).stdout).into_owned();
+    let diff = String::from_utf8_lossy(&upgrade(&["--diff"]).stdout).into_owned();
+    assert_eq!(fs::read_to_string(&path).expect("the config"), own, "it is only looked at");
+    assert!(
+        diff.starts_with("--- config.yaml\n+++ config.yaml\n@@ ") && diff.contains("\n+  catch_up: 500\n"),
+        "{diff}"
+    );
+    assert!(upgrade(&["--write"]).status.success());
+    assert_eq!(fs::read_to_string(&path).expect("the config"), printed);
+    assert_eq!(fs::read_to_string(folder.join("config.yaml.bak")).expect("the old one"), own);
+    let mut lines = printed.lines();
+    assert!(own.lines().all(|line| lines.any(|other| other == line)), "each line is there, in order: {printed}");
+    let again = upgrade(&["--diff"]);
+    assert!(again.status.success() && again.stdout.is_empty(), "{}", said(&again));
+    let checked = run_program(&folder, &["check"]);
+    assert!(said(&checked).contains("ok    config: config.yaml"), "{}", said(&checked));
+
+    // What it does not know is named and kept; what it cannot edit is left whole.
+    fs::write(&path, format!("{own}  catchup: 9\n")).expect("write the config");
+    let unknown = upgrade(&[]);
+    assert_eq!(unknown.status.code(), Some(11));
+    for part in ["`history.catchup`: not a known key", "nearest known key: `catch_up`", "\n  catchup: 9\n"] {
+        assert!(said(&unknown).contains(part), "{part:?} is not in {}", said(&unknown));
+    }
+    let braces = own.replace("history:\n  initial: 7", "history: { initial: 7 }");
+    fs::write(&path, &braces).expect("write the config");
+    let refused = upgrade(&["--write"]);
+    assert_eq!(refused.status.code(), Some(11));
+    assert!(
+        said(&refused).contains("config.yaml:13:") && said(&refused).contains("history.catch_up"),
+        "{}",
+        said(&refused)
+    );
+    assert_eq!(fs::read_to_string(&path).expect("the config"), braces);
 }

@@ -8,6 +8,7 @@ use messenger_bridge::{
     matrix::{
         appservice::{AppService, BODY_LIMIT, TRANSACTIONS_AT_ONCE},
         counters::{Count, Counters},
+        probe,
         start::{self, Check, Facts, Finding, Identity},
     },
 };
@@ -337,4 +338,51 @@ async fn a_registration_that_is_not_installed_is_its_own_finding() {
     assert_eq!(report.lines.last().unwrap().result, Err(Finding::NotInstalled));
     assert_eq!(report.lines.len(), 2);
     assert!(!Finding::NotInstalled.may_pass());
+}
+
+/// A homeserver whose limits hold for us takes the first update of presence and refuses the next: it keeps presence all the same.
+#[tokio::test]
+async fn a_limit_on_presence_is_no_lack_of_presence() {
+    let bridge = Bridge::start().await;
+    let server = Homeserver::start().await;
+    let client = server.client();
+    let puts = std::sync::atomic::AtomicUsize::new(0);
+    server.serve(move |asked| {
+        let (method, path) = (asked.method.as_str(), asked.path.as_str());
+        match (method, path.rsplit('/').next().unwrap_or_default()) {
+            ("GET", "versions") => (200, r#"{"versions":["v1.12"]}"#.to_owned()),
+            ("GET", "whoami") => (200, r#"{"user_id":"@bot:h"}"#.to_owned()),
+            ("GET", "status") => (200, r#"{"presence":"online"}"#.to_owned()),
+            ("PUT", "status") if puts.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0 => {
+                (429, r#"{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":9000}"#.to_owned())
+            }
+            _ => (200, r#"{"duration_ms":1,"user_id":"@bot:h"}"#.to_owned()),
+        }
+    });
+    let report = start::check(&client, &identity(), &bridge.service, "n1").await;
+    assert!(report.facts.presence, "{report:?}");
+    let bot = identity().bot;
+    assert_eq!(probe::is_limited(&client, &bot).await, Ok(true));
+}
+
+/// While `check` listens, the homeserver's transactions show what it was told, and what is in them comes again.
+#[tokio::test]
+async fn a_bridge_that_only_looks_takes_nothing_but_what_is_ephemeral() {
+    let mut bridge = Bridge::start().await;
+    bridge.service.only_look();
+    let seen = |after: &str| bridge.request(Method::GET, &format!("/_matrix/mau/seen{after}"), Some("hs-token"), "");
+    assert_eq!(bridge.asks(Method::GET, "/_matrix/mau/seen", None).await.0, 401);
+    assert_eq!(seen("").await.unwrap().1["transactions"], 0);
+    let waiting = seen("?after=0");
+    let presence = json!({"type": "m.presence", "sender": "@bot:h", "content": {"presence": "online"}});
+    let both = json!({"events": [], "ephemeral": [presence], "de.sorunome.msc2409.ephemeral": [presence]});
+    assert_eq!(bridge.push("1", both.to_string()).await.unwrap().0, 200);
+    let (_, told) = waiting.await.unwrap();
+    assert_eq!(told["flags"], json!({"receive_ephemeral": true, "push_ephemeral": true}));
+    let event = json!({"type": "m.room.message", "room_id": "!r:h", "event_id": "$e", "sender": "@a:h", "origin_server_ts": 1, "content": {}});
+    let one = json!({"events": [event], "de.sorunome.msc2409.ephemeral": []});
+    assert_eq!(bridge.push("2", one.to_string()).await.unwrap().0, 503);
+    let seen = bridge.service.seen(1).await;
+    assert_eq!((seen.transactions, seen.flags.receive_ephemeral, seen.flags.push_ephemeral), (2, false, true));
+    assert!(bridge.engine.try_recv().is_err(), "and nothing reached the engine");
 }

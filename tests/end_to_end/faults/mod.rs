@@ -15,7 +15,7 @@
 //! | [`disk`], [`clock`] | the bridge's disk and clock |
 
 mod clock;
-mod disk;
+pub(super) mod disk;
 mod fault;
 mod http_proxy;
 mod load;

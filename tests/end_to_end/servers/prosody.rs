@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
@@ -35,6 +35,11 @@ impl Prosody {
 
     /// A private one with a certificate by `authority`.
     pub fn start(name: &str, authority: &Authority) -> Self {
+        Self::start_with_hosts(name, authority, |_| String::new())
+    }
+
+    /// The same with further hosts: `hosts` writes their files into the folder and gives their part of the configuration.
+    pub fn start_with_hosts(name: &str, authority: &Authority, hosts: impl FnOnce(&Path) -> String) -> Self {
         let folder = ground::folder(name);
         let certificate = authority.issue(Self::DOMAIN, &folder);
         let prosody = Self {
@@ -47,7 +52,8 @@ impl Prosody {
         for part in ["data", "files"] {
             fs::create_dir(prosody.folder.join(part)).expect("create Prosody's folders");
         }
-        fs::write(prosody.folder.join("prosody.cfg.lua"), prosody.config(&certificate)).expect("write its config");
+        let config = prosody.config(&certificate) + &hosts(&prosody.folder);
+        fs::write(prosody.folder.join("prosody.cfg.lua"), config).expect("write its config");
         process::hand_over(&prosody.folder, USER);
         prosody.launch();
         prosody

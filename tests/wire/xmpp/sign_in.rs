@@ -273,7 +273,10 @@ async fn a_probe_goes_as_far_as_the_features() {
     let probe = tokio::spawn(async move { client.xmpp.probe("net").await });
     let mut peer = server.accept_tls().await;
     peer.open(&mechanisms(&["SCRAM-SHA-1"])).await;
-    let expected = format!("capulet.lit: connected to {} with TLS 1.3; it offers SCRAM-SHA-1", server.address());
-    assert_eq!(probe.await.unwrap().unwrap(), expected);
+    let probed = probe.await.unwrap().remove(0);
+    let reached = probed.reached.unwrap();
+    let expected = format!("connected to {} with TLS 1.3; it offers SCRAM-SHA-1", server.address());
+    assert_eq!((probed.domain.as_str(), reached.line), ("capulet.lit", expected));
+    assert!(!reached.certificate.is_empty());
     assert_eq!(peer.rest().await, "");
 }
