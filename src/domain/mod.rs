@@ -13,6 +13,7 @@ pub mod file;
 pub mod id;
 pub mod input;
 pub mod output;
+pub mod pace;
 pub mod stream;
 pub mod survey;
 pub mod text;

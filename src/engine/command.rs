@@ -147,7 +147,7 @@ impl Engine {
             Command::Version => plain(&format!("messenger-bridge {}", self.bridge.settings.version)),
             Command::Cancel => {
                 let was = self.end_conversation(owner);
-                plain(if was { "Cancelled." } else { "There is nothing to cancel." })
+                if was { plain("Cancelled.") } else { Ok(Some(Notice::plain(self.cancel_work(owner)?))) }
             }
             Command::Login { network, account, proof } => {
                 self.begin_login(owner, network, account, proof)?;
@@ -189,6 +189,7 @@ impl Engine {
                 for login in self.logins_of(owner)? {
                     if self.lives.get(&login.id).is_some_and(|live| live.phase == Phase::Up) {
                         self.bridge.store.put_login(&Login { roster_version: None, ..login.clone() })?;
+                        self.take_up_import(&login.id)?;
                         self.invite_to_space(&login.id)?;
                         self.ask(&login.id, Question::Roster)?;
                         asked += 1;
@@ -434,7 +435,7 @@ impl Engine {
             | Timer::List(login)
             | Timer::Question(login, _) => login != ours,
             Timer::Typing(contact) | Timer::Delivery(contact) | Timer::Vanish(contact) => contact.login != *ours,
-            Timer::Sweep | Timer::Invitation(_) => true,
+            Timer::Sweep | Timer::Invitation(_) | Timer::Progress(_) => true,
         });
         self.watched.retain(|contact, _| contact.login != *ours);
         let debts: Vec<_> = self.bridge.store.debts()?.into_iter().filter(|debt| belongs(&debt.lane)).collect();

@@ -14,6 +14,7 @@ mod done;
 mod fetch;
 mod files;
 mod ignored;
+mod import;
 mod iq;
 mod links;
 mod logins;
@@ -22,6 +23,7 @@ mod newcomer;
 mod pay;
 mod people;
 mod profile;
+mod progress;
 mod publish;
 mod puppet;
 mod read_state;
@@ -43,7 +45,7 @@ use ruma::{OwnedRoomId, OwnedUserId};
 
 use self::{files::Transfers, people::Person, review::Review, session::Live, signin::Candidate};
 use crate::{
-    bridge::{Bridge, Homeserver, MatrixWorkFor, Settings, Want},
+    bridge::{Bridge, Homeserver, MatrixWorkFor, Settings, Want, question::Question},
     domain::{
         DebtId, Input, LoginId, Now, Output, StreamId,
         effect::{ContactKey, Lane},
@@ -95,6 +97,8 @@ enum Timer {
     Delivery(ContactKey),
     /// The next message of a chat disappears.
     Vanish(ContactKey),
+    /// A person is told how far long work is.
+    Progress(OwnedUserId),
 }
 
 /// What a request to the homeserver is for that is not a debt.
@@ -124,6 +128,7 @@ pub struct Engine {
     review: Review,
     /// The portals that have a [`Timer::Delivery`], and when it is due.
     watched: BTreeMap<ContactKey, u64>,
+    tellers: HashMap<OwnedUserId, progress::Teller>,
     outputs: Vec<Output>,
     /// The homeserver keeps presence; knows `busy`.
     presence: bool,
@@ -147,6 +152,7 @@ impl Engine {
             timers: BTreeSet::new(),
             review: Review::default(),
             watched: BTreeMap::new(),
+            tellers: HashMap::new(),
             outputs: Vec::new(),
             presence: true,
             busy: false,
@@ -268,6 +274,7 @@ impl Engine {
                 Timer::Invitation(room) => self.ask_for_invitation(&room)?,
                 Timer::Sweep => self.sweep()?,
                 Timer::Vanish(portal) => self.next_to_vanish(&portal)?,
+                Timer::Progress(owner) => self.tell_progress(&owner)?,
                 Timer::Delivery(portal) if checks < delivery::CHECKS => {
                     checks += 1;
                     self.check_delivery(&portal)?;
@@ -288,6 +295,9 @@ impl Engine {
                 match want {
                     Want::Send(login, stanza) => {
                         self.send(&login, stanza);
+                    }
+                    Want::Ask(login, Question::History { contact } | Question::Recent { contact }) => {
+                        self.queue_history(&login, contact)?;
                     }
                     Want::Ask(login, question) => self.ask(&login, question)?,
                     Want::Now(ephemeral) => self.outputs.push(Output::Now(ephemeral)),

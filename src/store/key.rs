@@ -93,6 +93,10 @@ tables! {
     Idle = b'Q', "idle";
     /// Messages that are to disappear, and what chats have agreed on.
     Vanishing = b'S', "vanishing";
+    /// Long work of logins that their owners are told of.
+    Work = b'M', "work";
+    /// Contacts that get no room by themselves.
+    PutOff = b'N', "put_off";
 }
 
 impl Key {

@@ -107,6 +107,8 @@ impl Store {
             Table::Published,
             Table::Profile,
             Table::Vanishing,
+            Table::Work,
+            Table::PutOff,
         ] {
             self.erase_all(&Key::of(table).login(id).done())?;
         }

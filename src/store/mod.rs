@@ -45,10 +45,12 @@ pub mod transaction;
 pub mod trouble;
 pub mod vanishing;
 pub mod verify;
+pub mod work;
 
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::backend::{Backend, Batch, StoreError};
+pub(crate) use self::integrity::sync_directory;
 use self::{overlay::Overlay, seal::Seal};
 
 /// The version of the tables; a store of a newer one is refused.
@@ -252,6 +254,8 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         table!(Profile, "profile", profile::Profile),
         verify::Table { name: "idle", prefix: &[key::Table::Idle as u8], decode: &idle::readable },
         verify::Table { name: "vanishing", prefix: &[key::Table::Vanishing as u8], decode: &vanishing::readable },
+        table!(Work, "work", work::Work),
+        table!(PutOff, "put_off", crate::domain::Timestamp),
     ]
 }
 

@@ -15,6 +15,7 @@ mod forged;
 mod formatting;
 mod history;
 mod ignored;
+mod long_work;
 mod media;
 mod newcomers;
 mod others;
