@@ -9,6 +9,7 @@ pub mod files;
 pub mod hardening;
 pub mod health;
 pub mod logging;
+pub mod meter;
 pub mod public_media;
 pub mod recover;
 pub mod run;
