@@ -24,6 +24,7 @@ mod long_conversation;
 mod long_work;
 mod media;
 mod messenger;
+mod newcomer;
 mod process;
 mod profiles;
 mod program;
