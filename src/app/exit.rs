@@ -146,6 +146,37 @@ impl Exit {
         }
     }
 
+    /// Another try of `run` does not mend it: a person has to change a file, the command line or the store first.
+    pub const fn needs_a_hand(self) -> bool {
+        match self {
+            Self::Usage
+            | Self::ConfigRead
+            | Self::ConfigInvalid
+            | Self::StoreOpen
+            | Self::StoreUpgrade
+            | Self::DomainUnset
+            | Self::RegistrationRead
+            | Self::RegistrationInvalid
+            | Self::StoreKey
+            | Self::StoreUnrecovered => true,
+            // The homeserver, a port or another process may be ready the next time.
+            Self::Success
+            | Self::CheckFailed
+            | Self::Logging
+            | Self::PingFailed
+            | Self::HomeserverUnreachable
+            | Self::StoreInUse
+            | Self::WhoamiMismatch
+            | Self::RegistrationUnknown
+            | Self::FileWrite
+            | Self::Listener
+            | Self::StoreTransfer
+            | Self::ShutdownTimedOut
+            | Self::Internal
+            | Self::Cancelled => false,
+        }
+    }
+
     /// The table of codes for `--help`.
     pub fn table() -> String {
         let rows: Vec<String> =

@@ -29,6 +29,7 @@ mod process;
 mod profiles;
 mod program;
 mod puppet;
+mod recipes;
 mod recovery;
 mod refusals;
 mod restart;
