@@ -265,7 +265,7 @@ class Run:
         self.bridge_folder = folder / "bridge"
         self.path = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
         self.homeserver, self.xmpp = Homeserver(folder / "synapse"), XmppServer(folder / "prosody")
-        self.port = free_port(29340)
+        self.port = free_port() if binary else free_port(29340)
         self.bridge = Process("the bridge", folder / "bridge.log")
         self.person = self.friend = self.room = None
 

@@ -208,7 +208,7 @@ fn verify_all(config: &Config, stop: &Stop) -> Exit {
         Ok(Err(report)) => {
             tell_problems(&report);
             cancelled(&format!(
-                "Of the records {} were read, {} of them damaged; nothing was changed.",
+                "{} records were read, {} of them damaged; nothing was changed.",
                 report.records, report.problem_count
             ))
         }
