@@ -6,6 +6,7 @@ mod fuzz;
 mod layers;
 mod messenger_service;
 mod promises;
+mod recipes;
 mod scenes;
 mod simulation;
 mod store;

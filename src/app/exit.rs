@@ -52,11 +52,13 @@ pub enum Exit {
     ShutdownTimedOut,
     /// A fault of the program itself.
     Internal,
+    /// `recover`, `store`: somebody ended it with Ctrl-C or SIGTERM before it was done.
+    Cancelled,
 }
 
 impl Exit {
     /// Every cause, by its code.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Success,
         Self::CheckFailed,
         Self::Usage,
@@ -80,6 +82,7 @@ impl Exit {
         Self::StoreUnrecovered,
         Self::ShutdownTimedOut,
         Self::Internal,
+        Self::Cancelled,
     ];
 
     /// The process' exit code.
@@ -108,6 +111,8 @@ impl Exit {
             Self::StoreUnrecovered => 29,
             Self::ShutdownTimedOut => 31,
             Self::Internal => 40,
+            // What shells give for Ctrl-C.
+            Self::Cancelled => 130,
         }
     }
 
@@ -137,6 +142,38 @@ impl Exit {
             Self::StoreUnrecovered => "the store is empty beside old rooms: `recover` first",
             Self::ShutdownTimedOut => "shutting down took more than 10 s",
             Self::Internal => "a fault of the program itself",
+            Self::Cancelled => "recover, store: ended before it was done",
+        }
+    }
+
+    /// Another try of `run` does not mend it: a person has to change a file, the command line or the store first.
+    pub const fn needs_a_hand(self) -> bool {
+        match self {
+            Self::Usage
+            | Self::ConfigRead
+            | Self::ConfigInvalid
+            | Self::StoreOpen
+            | Self::StoreUpgrade
+            | Self::DomainUnset
+            | Self::RegistrationRead
+            | Self::RegistrationInvalid
+            | Self::StoreKey
+            | Self::StoreUnrecovered => true,
+            // The homeserver, a port or another process may be ready the next time.
+            Self::Success
+            | Self::CheckFailed
+            | Self::Logging
+            | Self::PingFailed
+            | Self::HomeserverUnreachable
+            | Self::StoreInUse
+            | Self::WhoamiMismatch
+            | Self::RegistrationUnknown
+            | Self::FileWrite
+            | Self::Listener
+            | Self::StoreTransfer
+            | Self::ShutdownTimedOut
+            | Self::Internal
+            | Self::Cancelled => false,
         }
     }
 

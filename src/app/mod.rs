@@ -10,6 +10,7 @@ pub mod files;
 pub mod hardening;
 pub mod health;
 pub mod logging;
+pub mod meter;
 pub mod metrics;
 pub mod public_media;
 pub mod recover;

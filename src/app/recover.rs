@@ -2,10 +2,14 @@
 
 use std::{
     io::Write as _,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{exit::Exit, run, settings, store};
+use super::{
+    exit::Exit,
+    meter::{Meter, Stop},
+    run, settings, store,
+};
 use crate::{
     config::Config,
     domain::{Now, Timestamp},
@@ -17,9 +21,6 @@ use crate::{
     },
     registration::Registration,
 };
-
-/// How often progress is told.
-const TELL: Duration = Duration::from_secs(1);
 
 /// What an empty store beside rooms means, for `run` and `check`.
 pub const UNRECOVERED: &str = "the store is empty, but the bot is in rooms of an earlier one: run `messenger-bridge recover` first, or put the old \
@@ -71,9 +72,33 @@ pub fn recover(config: &Config, registration: &Registration) -> Exit {
         tell("the runtime cannot be started");
         return Exit::Internal;
     };
+    let stop = match Stop::listen() {
+        Ok(stop) => stop,
+        Err(error) => {
+            tell(&format!("signals cannot be listened for: {error}"));
+            return Exit::Internal;
+        }
+    };
     let mut recovery = Recovery::new(homeserver, settings::settings(config));
-    if let Err(exit) = runtime.block_on(look_around(&client, &identity, &mut recovery)) {
-        return exit;
+    let mut meter = Meter::new("rooms");
+    let looked = runtime.block_on(async {
+        tokio::select! {
+            looked = look_around(&client, &identity, &mut recovery, &mut meter) => looked,
+            () = stop.asked() => Err(Exit::Cancelled),
+        }
+    });
+    meter.end();
+    match looked {
+        // Asked for at the last room.
+        Ok(()) if !stop.is_asked() => {}
+        Ok(()) | Err(Exit::Cancelled) => {
+            tell(&format!(
+                "Cancelled. {} were looked at, and nothing was written: the store is as it was. `recover` begins anew.",
+                meter.count()
+            ));
+            return Exit::Cancelled;
+        }
+        Err(exit) => return exit,
     }
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = Now { wall: Timestamp(i64::try_from(wall.as_millis()).unwrap_or(i64::MAX)), uptime: 0 };
@@ -90,22 +115,24 @@ pub fn recover(config: &Config, registration: &Registration) -> Exit {
     }
 }
 
-async fn look_around(client: &Client, identity: &Identity, recovery: &mut Recovery) -> Result<(), Exit> {
+async fn look_around(
+    client: &Client,
+    identity: &Identity,
+    recovery: &mut Recovery,
+    meter: &mut Meter,
+) -> Result<(), Exit> {
     if let Err(finding) = start::registration(client, identity).await {
         tell(&format!("{finding} {}", finding.remedy()));
         return Err(run::exit_of(Check::Registration, &finding));
     }
-    let mut told = Instant::now();
     let judge = recovery.beginning();
     let done = survey(
         client,
         &identity.bot,
         |state| judge.is_portal(state),
         |room, seen, total| {
-            if seen == total || told.elapsed() >= TELL {
-                told = Instant::now();
-                tell(&format!("{seen} of {total} rooms"));
-            }
+            let count = |number| u64::try_from(number).unwrap_or(u64::MAX);
+            meter.at(count(seen), Some(count(total)));
             recovery.take(room);
             true
         },

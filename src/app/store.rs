@@ -1,25 +1,28 @@
 //! Opening the store, and the commands `store export`, `import` and `verify`.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs,
     io::{BufReader, BufWriter, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use rand::random;
 
-use super::{cli::StoreAction, exit::Exit};
+use super::{
+    cli::StoreAction,
+    exit::Exit,
+    meter::{Meter, Stop},
+};
 use crate::{
     config::Config,
     store::{
         SCHEMA, Store, StoreError,
-        archive_file::{export, import, rotate_exports},
+        archive_file::{export, export_watched, import_watched, rotate_exports},
         backend::known_schema_version,
         seal::{KeyFile, Seal},
         sled::SledBackend,
-        verify::verify,
+        verify::{Report, verify_watched},
     },
 };
 
@@ -90,27 +93,46 @@ pub fn exit(error: &StoreError) -> Exit {
     }
 }
 
-/// `store …`.
+/// `store …`. Ctrl-C ends it in order.
 pub fn store(config: &Config, action: &StoreAction) -> Exit {
-    let result = match action {
-        StoreAction::Export { file } => export_to(config, file),
-        StoreAction::Import { file } => import_from(config, file),
-        StoreAction::Verify => return verify_all(config),
+    let stop = match Stop::listen() {
+        Ok(stop) => stop,
+        Err(error) => return refused(&StoreError::io("listening for signals")(error)),
     };
-    match result {
-        Ok(said) => {
+    let result = match action {
+        StoreAction::Export { file } => export_to(config, file, &stop),
+        StoreAction::Import { file } => import_from(config, file, &stop),
+        StoreAction::Verify => return verify_all(config, &stop),
+    };
+    match (result, action) {
+        (Ok(said), _) => {
             say(&said);
             Exit::Success
         }
-        Err(error) => refused(&error),
+        (Err(StoreError::Cancelled), StoreAction::Export { file }) => {
+            cancelled(&format!("Nothing was exported: there is no {}. The store is as it was.", file.display()))
+        }
+        (Err(StoreError::Cancelled), _) => {
+            cancelled("Nothing was imported: the store is as empty as it was. `store import` begins anew.")
+        }
+        (Err(error), _) => refused(&error),
     }
 }
 
 /// Why a command could not be done: that another process has the store is a cause of its own.
 fn refused(error: &StoreError) -> Exit {
-    // Nothing is left to be done if stderr is closed.
-    let _ = writeln!(std::io::stderr(), "{error}");
+    complain(&error.to_string());
     if matches!(error, StoreError::Locked { .. }) { Exit::StoreInUse } else { Exit::StoreTransfer }
+}
+
+fn cancelled(what: &str) -> Exit {
+    complain(&format!("Cancelled. {what}"));
+    Exit::Cancelled
+}
+
+fn complain(text: &str) {
+    // Nothing is left to be done if stderr is closed.
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn say(text: &str) {
@@ -118,14 +140,28 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-fn export_to(config: &Config, file: &Path) -> Result<String, StoreError> {
+/// The file gets its name when it is whole and on the disk: nobody takes half an export for one.
+fn export_to(config: &Config, file: &Path, stop: &Stop) -> Result<String, StoreError> {
     let backend = SledBackend::open_existing(&config.store.path)?;
-    let what = || format!("writing {}", file.display());
-    let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(StoreError::io(what()))?;
-    let mut out = BufWriter::new(out);
-    let records = export(&backend, &mut out)?;
-    let out = out.into_inner().map_err(|error| StoreError::io(what())(error.into_error()))?;
-    out.sync_all().map_err(StoreError::io(what()))?;
+    let failed = || StoreError::io(format!("writing {}", file.display()));
+    if file.try_exists().map_err(failed())? {
+        return Err(failed()(std::io::ErrorKind::AlreadyExists.into()));
+    }
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Only we can read it, and it is removed if we do not come to the end.
+    let partial =
+        tempfile::Builder::new().prefix(".export-").suffix(".partial").tempfile_in(folder).map_err(failed())?;
+    let mut out = BufWriter::new(partial);
+    let mut meter = Meter::new("records");
+    let records = export_watched(&backend, &mut out, &mut |done, total| {
+        meter.at(done, total);
+        !stop.is_asked()
+    })?;
+    meter.end();
+    let partial = out.into_inner().map_err(|error| failed()(error.into_error()))?;
+    partial.as_file().sync_all().map_err(failed())?;
+    partial.persist_noclobber(file).map_err(|error| failed()(error.error))?;
+    crate::store::sync_directory(folder)?;
     backend.close()?;
     Ok(format!(
         "{records} records exported to {}. The credentials in it are sealed with {}: keep that too.",
@@ -134,32 +170,54 @@ fn export_to(config: &Config, file: &Path) -> Result<String, StoreError> {
     ))
 }
 
-fn import_from(config: &Config, file: &Path) -> Result<String, StoreError> {
+fn import_from(config: &Config, file: &Path, stop: &Stop) -> Result<String, StoreError> {
     let source = fs::File::open(file).map_err(StoreError::io(format!("reading {}", file.display())))?;
     let mut backend = SledBackend::open(&config.store.path, random())?;
-    let records = import(&mut BufReader::new(source), &mut backend, SCHEMA, Some(random()))?;
+    let mut meter = Meter::new("records");
+    let result =
+        import_watched(&mut BufReader::new(source), &mut backend, SCHEMA, Some(random()), &mut |done, total| {
+            meter.at(done, total);
+            !stop.is_asked()
+        });
+    meter.end();
     backend.close()?;
-    Ok(format!("{records} records imported from {}.", file.display()))
+    Ok(format!("{} records imported from {}.", result?, file.display()))
 }
 
-fn verify_all(config: &Config) -> Exit {
+fn verify_all(config: &Config, stop: &Stop) -> Exit {
+    let mut meter = Meter::new("records");
     let checked = SledBackend::open_existing(&config.store.path).and_then(|backend| {
-        let report = verify(&backend, &crate::store::tables());
+        let report = verify_watched(&backend, &crate::store::tables(), &mut |done| {
+            meter.at(done, None);
+            !stop.is_asked()
+        });
         backend.close()?;
         Ok(report)
     });
+    meter.end();
     match checked {
-        Ok(report) if report.is_sound() => {
+        Ok(Ok(report)) if report.is_sound() => {
             say(&format!("{} records, all sound.", report.records));
             Exit::Success
         }
-        Ok(report) => {
-            for problem in &report.problems {
-                let _ = writeln!(std::io::stderr(), "{problem}");
-            }
-            let _ = writeln!(std::io::stderr(), "{} of {} records are damaged.", report.problem_count, report.records);
+        Ok(Ok(report)) => {
+            tell_problems(&report);
+            complain(&format!("{} of {} records are damaged.", report.problem_count, report.records));
             Exit::StoreTransfer
         }
+        Ok(Err(report)) => {
+            tell_problems(&report);
+            cancelled(&format!(
+                "{} records were read, {} of them damaged; nothing was changed.",
+                report.records, report.problem_count
+            ))
+        }
         Err(error) => refused(&error),
+    }
+}
+
+fn tell_problems(report: &Report) {
+    for problem in &report.problems {
+        complain(problem);
     }
 }

@@ -165,7 +165,11 @@ pub const COMMANDS: [Entry; 23] = [
     Entry { name: "search", arguments: "<text>", help: "Find your contacts by name or address." },
     Entry { name: "accept", arguments: "[login] <JID>", help: "Accept a contact's request." },
     Entry { name: "deny", arguments: "[login] <JID>", help: "Deny a contact's request." },
-    Entry { name: "sync", arguments: "", help: "Fetch your contact lists again." },
+    Entry {
+        name: "sync",
+        arguments: "",
+        help: "Fetch your contact lists again, and make rooms that `cancel` put off.",
+    },
     Entry { name: "nudge", arguments: "", help: "In a contact's room (`!msgr nudge`): ask the contact for attention." },
     Entry {
         name: "sync-portal",
@@ -185,7 +189,7 @@ pub const COMMANDS: [Entry; 23] = [
     },
     Entry { name: "id", arguments: "", help: "Show what a room is to me: its account, contact, room and ghost." },
     Entry { name: "ping", arguments: "", help: "Show whether I am there and how your accounts are." },
-    Entry { name: "cancel", arguments: "", help: "Stop a sign-in that was begun." },
+    Entry { name: "cancel", arguments: "", help: "Stop a sign-in, or making rooms and fetching history." },
     Entry { name: "version", arguments: "", help: "Show which version of the bridge this is." },
     Entry {
         name: "block",

@@ -14,6 +14,7 @@ pub mod file;
 pub mod id;
 pub mod input;
 pub mod output;
+pub mod pace;
 pub mod request;
 pub mod stream;
 pub mod survey;

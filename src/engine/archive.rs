@@ -5,12 +5,13 @@ use minidom::Element;
 
 use super::{
     Engine,
+    session::Phase,
     xmpp::{Arrival, Waiting},
 };
 use crate::{
     bridge::{ghost::contact_of, meter::Fate, question::Question},
     domain::{
-        DebtId, LoginId, Timestamp,
+        BareJid, DebtId, LoginId, Timestamp,
         capability::Archive,
         effect::{ContactKey, Lane},
     },
@@ -91,11 +92,11 @@ impl Engine {
                 return self.ask(login, Question::CatchUp { after: None, since, fetched, newest: true });
             }
             self.bridge.ignore("archive not readable");
-            return Ok(());
+            return self.fetched(login, |_| {});
         };
         let end = history::read_end(answer);
         let count = u32::try_from(results.len()).unwrap_or(u32::MAX);
-        let last = results.last().map(|result| result.id.clone()).or(end.last);
+        let last = results.last().map(|result| result.id.clone()).or(end.last.clone());
         for result in results {
             self.arrive(login, &account, &Arrival::archived(&result))?;
         }
@@ -103,12 +104,25 @@ impl Engine {
             self.archived_through(login, last)?;
         }
         let fetched = fetched.saturating_add(count);
+        self.catch_up_goes_on(login, (fetched, since, newest), &end, (last, count))?;
+        self.fetched(login, |work| work.missed += u64::from(count))
+    }
+
+    /// Asks for the next page of what was missed, if there is one.
+    fn catch_up_goes_on(
+        &mut self,
+        login: &LoginId,
+        (fetched, since, newest): (u32, Timestamp, bool),
+        end: &history::End,
+        (last, count): (Option<String>, u32),
+    ) -> Result<(), StoreError> {
         if end.complete || newest || count == 0 {
             return Ok(());
         }
         if fetched >= self.bridge.settings.history_catch_up {
-            if let Some(owner) = self.owner_of(login)? {
-                self.bridge.say(&owner, format!("More was said to {account} while I was away than the {fetched} messages that I fetch at most. I add the newest; what lies between is in your other apps."))?;
+            if let Some(row) = self.bridge.store.login(login)? {
+                let account = &row.account;
+                self.bridge.say(&row.owner, format!("More was said to {account} while I was away than the {fetched} messages that I fetch at most. I add the newest; what lies between is in your other apps."))?;
             }
             return self.ask(login, Question::CatchUp { after: None, since, fetched: 0, newest: true });
         }
@@ -119,10 +133,12 @@ impl Engine {
     pub(super) fn on_history(&mut self, contact: &ContactKey, results: Vec<Archived>) -> Result<(), StoreError> {
         let Some(account) = self.lives.get(&contact.login).and_then(|live| live.account.clone()) else { return Ok(()) };
         self.history_done(contact)?;
+        let count = u64::try_from(results.len()).unwrap_or(u64::MAX);
         for result in results {
             self.arrive(&contact.login, &account, &Arrival::archived(&result))?;
         }
-        self.release_held(&contact.login)
+        self.release_held(&contact.login)?;
+        self.history_is_in(&contact.login, count)
     }
 
     fn history_done(&mut self, contact: &ContactKey) -> Result<(), StoreError> {
@@ -146,7 +162,9 @@ impl Engine {
             self.tell_gap(contact)?;
         }
         self.let_go(&contact.login, earlier)?;
+        let mut count = 0;
         for (item, _) in recent.into_iter().zip(told).filter(|(_, told)| !told) {
+            count += 1;
             let (own, at) = (item.own, item.at);
             let there = self.was_in_recovered_room(contact, own, &item.message.text, at, Source::Archive)?;
             self.remember_said(contact, own, &item.message.text, at, Source::Archive)?;
@@ -156,7 +174,8 @@ impl Engine {
         }
         self.bridge.store.erase_recovered(contact);
         self.let_go(&contact.login, among)?;
-        self.release_held(&contact.login)
+        self.release_held(&contact.login)?;
+        self.history_is_in(&contact.login, count)
     }
 
     /// Of what is held with the contact, what was said before the archive's last messages, and what is among them, with the
@@ -259,10 +278,36 @@ impl Engine {
                 .filter(|pending| matches!(pending.question, Question::History { .. } | Question::Recent { .. }))
                 .count();
             let Some(contact) = (asked < AT_ONCE).then(|| live.histories.pop_front()).flatten() else { break };
-            self.bridge.ask_history(&contact_of(login, &contact), archive);
-            self.take_wants()?;
+            match archive {
+                Archive::None => {}
+                Archive::Mam => self.ask(login, Question::History { contact })?,
+                Archive::Recent => self.ask(login, Question::Recent { contact })?,
+            }
         }
-        Ok(())
+        self.fetched(login, |_| {})
+    }
+
+    /// The history of one more room is in, and so many messages with it.
+    fn history_is_in(&mut self, login: &LoginId, count: u64) -> Result<(), StoreError> {
+        self.fetched(login, |work| {
+            work.done += 1;
+            work.messages += count;
+        })?;
+        self.next_history(login)
+    }
+
+    /// A new room wants its history: it is asked for in its turn. Without a stream, when there is one again.
+    pub(super) fn queue_history(&mut self, login: &LoginId, contact: BareJid) -> Result<(), StoreError> {
+        let Some(live) = self.lives.get_mut(login).filter(|live| live.phase == Phase::Up) else { return Ok(()) };
+        let asked = live.questions.values().any(|pending| match &pending.question {
+            Question::History { contact: asked } | Question::Recent { contact: asked } => *asked == contact,
+            _ => false,
+        });
+        if asked || live.histories.contains(&contact) {
+            return Ok(());
+        }
+        live.histories.push_back(contact);
+        self.next_history(login)
     }
 
     /// Which rooms still want history: asked again after each connection, for what was asked before it is lost.
@@ -283,7 +328,9 @@ impl Engine {
                         portal.history = History::Wanted;
                         self.bridge.store.put_portal(&contact_of(login, &contact), &portal)?;
                     }
-                    if let Some(live) = self.lives.get_mut(login) {
+                    if let Some(live) = self.lives.get_mut(login)
+                        && !live.histories.contains(&contact)
+                    {
                         live.histories.push_back(contact);
                     }
                 }

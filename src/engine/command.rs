@@ -161,7 +161,7 @@ impl Engine {
             Command::Version => plain(&format!("messenger-bridge {}", self.bridge.settings.version)),
             Command::Cancel => {
                 let was = self.end_conversation(owner);
-                plain(if was { "Cancelled." } else { "There is nothing to cancel." })
+                if was { plain("Cancelled.") } else { Ok(Some(Notice::plain(self.cancel_work(owner)?))) }
             }
             Command::Login { network, account, proof } => {
                 self.begin_login(owner, network, account, proof)?;
@@ -207,6 +207,7 @@ impl Engine {
                 for login in self.logins_of(owner)? {
                     if self.lives.get(&login.id).is_some_and(|live| live.phase == Phase::Up) {
                         self.bridge.store.put_login(&Login { roster_version: None, ..login.clone() })?;
+                        self.take_up_import(&login.id)?;
                         self.invite_to_space(&login.id)?;
                         self.ask(&login.id, Question::Roster)?;
                         asked += 1;

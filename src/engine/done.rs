@@ -239,11 +239,15 @@ impl Engine {
                 | Effect::SendAbout { about: About { relation: Relation::Reply | Relation::Replace, .. }, .. },
             ) => {
                 if debt.effect == Effect::CreateRoom {
-                    self.room_refused(portal, cause);
+                    self.lookup_refused(portal, cause);
                 }
+                let told = debt.effect == Effect::CreateRoom && self.room_refused(portal, &cause.sentence)?;
                 let first = self.bridge.outbox.failures(&debt.lane) == 0;
                 self.bridge.outbox.failed(&debt.lane, debt.id, self.bridge.now.uptime, Some(PARKED));
-                if first && let Some(owner) = self.owner_of(&portal.login)? {
+                if first
+                    && !told
+                    && let Some(owner) = self.owner_of(&portal.login)?
+                {
                     let text = format!(
                         "The chat with {} is held up: the homeserver says \u{201c}{}\u{201d}. I keep what is said and try again from time to time.",
                         portal.contact, cause.sentence
@@ -258,7 +262,8 @@ impl Engine {
                 self.notice_refused(portal, debt.id)?;
                 self.settle(debt)
             }
-            (Lane::Ghost(_), Effect::RegisterGhost) => {
+            (Lane::Ghost(ghost), Effect::RegisterGhost) => {
+                self.room_refused(ghost, &cause.sentence)?;
                 self.bridge.outbox.failed(&debt.lane, debt.id, self.bridge.now.uptime, Some(PARKED));
                 self.bridge.ignore("ghost not registered");
                 Ok(())

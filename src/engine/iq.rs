@@ -253,12 +253,10 @@ impl Engine {
             Question::History { contact } => {
                 let contact = ContactKey { login: login.clone(), contact };
                 self.on_history(&contact, results)?;
-                self.next_history(login)?;
             }
             Question::Recent { contact } => {
                 let contact = ContactKey { login: login.clone(), contact };
                 self.on_recent(&contact, answer.map(history::read_recent).unwrap_or_default())?;
-                self.next_history(login)?;
             }
             Question::Delivery { through } => {
                 // Any answer, an error too, proves that the server has read what was sent before it.

@@ -56,7 +56,8 @@ impl Engine {
             | Timer::Sweep
             | Timer::Invitation(_)
             | Timer::SignIn(_)
-            | Timer::Broadcast => true,
+            | Timer::Broadcast
+            | Timer::Progress(_) => true,
             // Of rooms to be looked at each has one, which ends by itself.
             Timer::Features(_) => true,
         });

@@ -333,7 +333,7 @@ impl Engine {
     }
 
     /// The homeserver does not make a contact's room.
-    pub(super) fn room_refused(&mut self, portal: &ContactKey, cause: &Cause) {
+    pub(super) fn lookup_refused(&mut self, portal: &ContactKey, cause: &Cause) {
         let sentence = format!(
             "The room cannot be made: the homeserver says \u{201c}{}\u{201d}. I try again from time to time.",
             cause.sentence

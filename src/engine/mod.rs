@@ -17,6 +17,7 @@ mod features;
 mod fetch;
 mod files;
 mod ignored;
+mod import;
 mod iq;
 mod links;
 mod login_talk;
@@ -30,6 +31,7 @@ mod pay;
 mod people;
 mod process;
 mod profile;
+mod progress;
 mod publish;
 mod puppet;
 mod read_state;
@@ -54,7 +56,7 @@ use ruma::{OwnedRoomId, OwnedUserId};
 
 use self::{files::Transfers, people::Person, process::Processes, review::Review, session::Live, signin::Candidate};
 use crate::{
-    bridge::{Bridge, Homeserver, MatrixWorkFor, Settings, Want},
+    bridge::{Bridge, Homeserver, MatrixWorkFor, Settings, Want, question::Question},
     domain::{
         DebtId, Input, LoginId, Now, Output, StreamId,
         effect::{ContactKey, Lane},
@@ -114,6 +116,8 @@ enum Timer {
     SignIn(u64),
     /// The next person gets what an administrator says to everybody.
     Broadcast,
+    /// A person is told how far long work is.
+    Progress(OwnedUserId),
 }
 
 /// What a request to the homeserver is for that is not a debt.
@@ -147,6 +151,7 @@ pub struct Engine {
     states: states::States,
     lookups: lookup::Lookups,
     noted: features::Noted,
+    tellers: HashMap<OwnedUserId, progress::Teller>,
     outputs: Vec<Output>,
     /// The homeserver keeps presence; knows `busy`.
     presence: bool,
@@ -174,6 +179,7 @@ impl Engine {
             states: states::States::default(),
             lookups: lookup::Lookups::default(),
             noted: features::Noted::default(),
+            tellers: HashMap::new(),
             outputs: Vec::new(),
             presence: true,
             busy: false,
@@ -304,6 +310,7 @@ impl Engine {
                 Timer::Features(portal) => self.renew_features(&portal)?,
                 Timer::SignIn(process) => self.process_expired(process)?,
                 Timer::Broadcast => self.next_of_broadcast()?,
+                Timer::Progress(owner) => self.tell_progress(&owner)?,
                 Timer::Delivery(portal) if checks < delivery::CHECKS => {
                     checks += 1;
                     self.check_delivery(&portal)?;
@@ -324,6 +331,9 @@ impl Engine {
                 match want {
                     Want::Send(login, stanza) => {
                         self.send(&login, stanza);
+                    }
+                    Want::Ask(login, Question::History { contact } | Question::Recent { contact }) => {
+                        self.queue_history(&login, contact)?;
                     }
                     Want::Ask(login, question) => self.ask(&login, question)?,
                     Want::Now(ephemeral) => self.outputs.push(Output::Now(ephemeral)),

@@ -267,7 +267,7 @@ impl Engine {
             live.markable.remove(&portal.contact);
             live.unlisted.retain(|waiting| *waiting != portal.contact);
         }
-        self.forget_import(portal);
+        self.forget_import(portal)?;
         self.bridge.store.erase_portal(portal)?;
         let photo = self.bridge.store.look(portal)?.photo;
         self.bridge.store.put_look(portal, &Look { photo, closed: true, ..Look::default() })?;

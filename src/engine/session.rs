@@ -84,7 +84,8 @@ pub(super) struct Live {
     pub wishes: super::profile::Wishes,
     pub publishing: super::publish::Publishing,
     pub histories: VecDeque<BareJid>,
-    pub import: super::upkeep::Import,
+    pub import: super::import::Import,
+    pub fetching: super::progress::Fetching,
     /// Contacts whose rooms are to be put into the space.
     pub unlisted: VecDeque<BareJid>,
     pub typing: BTreeMap<BareJid, super::upkeep::Typing>,
@@ -349,7 +350,8 @@ impl Engine {
         let Some(row) = self.bridge.store.login(login)? else { return Ok(()) };
         // Where nothing was read yet, all since the sign-in is missed; the server's clock may be another than ours.
         let since = Timestamp(row.made.0.saturating_sub(CLOCKS_DIFFER));
-        self.ask(login, Question::CatchUp { after: row.archive_after, since, fetched: 0, newest: false })
+        self.ask(login, Question::CatchUp { after: row.archive_after, since, fetched: 0, newest: false })?;
+        self.fetched(login, |_| {})
     }
 
     /// The stream is up and caught up: pay what is owed, and go on with what takes time.
@@ -396,6 +398,7 @@ impl Engine {
         live.last_end = Some(end.clone());
         live.down_since.get_or_insert(self.bridge.now.wall);
         let failures = live.failures;
+        self.fetching_breaks(login);
         self.stop_all_typing(login)?;
         self.lookups_lost(login, &emails)?;
         // What is on its way is taken back when the next stream says what arrived.

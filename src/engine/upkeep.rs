@@ -1,7 +1,5 @@
 //! What goes on beside the talk: roster and rooms at their pace, vCards, contacts' presence, typing.
 
-use std::collections::{BTreeSet, VecDeque};
-
 use minidom::Element;
 
 use super::{Engine, Timer, session::Phase};
@@ -9,7 +7,7 @@ use crate::{
     bridge::{ghost::contact_of, question::Question},
     domain::{
         BareJid, LoginId, Output,
-        effect::{ContactKey, Effect, Lane, Notice, Sender},
+        effect::{ContactKey, Effect, Lane, Sender},
         output::Ephemeral,
     },
     store::{StoreError, contact::VCardState, portal::Membership, presence::Resources, profile::Avatar},
@@ -37,27 +35,11 @@ const GATHER: u64 = 200;
 /// Subscription requests of one login that wait for an answer. What is beyond, the server keeps and sends again at the next
 /// sign-in (RFC 6121 section 3.1.3).
 pub const MOST_ASKING: usize = 100;
-/// Progress is told at most this often, in milliseconds.
-const TELL: u64 = 1_000;
 
 /// A ghost that types.
 #[derive(Debug)]
 pub(super) struct Typing {
     since: u64,
-}
-
-/// Contacts that get their ghosts and rooms one after the other.
-#[derive(Debug, Default)]
-pub(super) struct Import {
-    waiting: VecDeque<BareJid>,
-    /// Those whose room is asked for and not there yet.
-    making: BTreeSet<BareJid>,
-    made: usize,
-    told: Option<u64>,
-    running: bool,
-    /// When the roster was last looked through, and whether it is to be again.
-    looked: Option<u64>,
-    stale: bool,
 }
 
 impl Engine {
@@ -126,136 +108,6 @@ impl Engine {
             self.set_timer(GATHER, Timer::Roster(login.clone()));
         }
         Ok(())
-    }
-
-    /// Which contacts have no ghost or room yet: they get them at the configured pace.
-    pub(super) fn queue_import(&mut self, login: &LoginId) -> Result<(), StoreError> {
-        if !self.lives.get(login).is_some_and(super::session::Live::caught_up) {
-            return Ok(());
-        }
-        let uptime = self.bridge.now.uptime;
-        let rooms = self.bridge.settings.rooms_for_contacts;
-        let mut waiting = VecDeque::new();
-        let mut making = BTreeSet::new();
-        let mut vcards = VecDeque::new();
-        let blocks = !self.bridge.store.blocked(login)?.is_empty();
-        for (contact, row) in self.bridge.store.contacts(login)? {
-            if !row.on_roster {
-                continue;
-            }
-            let key = contact_of(login, &contact);
-            // Who is blocked gets no room; one that is there stays.
-            if blocks && self.is_blocked(&key)? {
-                continue;
-            }
-            let there = if rooms {
-                let portal = self.bridge.store.portal(&key)?;
-                if portal.as_ref().is_some_and(|portal| portal.room.is_none()) {
-                    making.insert(contact.clone());
-                }
-                portal.is_some() || self.bridge.store.look(&key)?.closed
-            } else {
-                row.ghost != crate::store::contact::GhostState::None
-            };
-            let fetched = match &row.vcard {
-                VCardState::Unknown => false,
-                VCardState::Fetched(hash) => row.announced_photo.is_none() || row.announced_photo == *hash,
-            };
-            let asked = |pending: &super::session::Pending| matches!(&pending.question, Question::VCard { contact: asked, .. } if *asked == contact);
-            let asked = self.lives.get(login).is_some_and(|live| live.questions.values().any(asked));
-            if !fetched && !asked {
-                vcards.push_back((contact.clone(), row.announced_photo.clone()));
-            }
-            if !there {
-                waiting.push_back(contact);
-            }
-        }
-        let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
-        live.vcards = vcards;
-        live.import.looked = Some(uptime);
-        live.import.stale = false;
-        if live.import.waiting.is_empty() && live.import.making.is_empty() {
-            live.import.made = 0;
-        }
-        live.import.making = making;
-        live.import.waiting = waiting;
-        self.next_vcard(login)?;
-        if self.lives.get(login).is_some_and(|live| !live.import.running && !live.import.waiting.is_empty()) {
-            self.import_next(login)?;
-        }
-        Ok(())
-    }
-
-    /// The next contact gets its ghost and room.
-    pub(super) fn import_next(&mut self, login: &LoginId) -> Result<(), StoreError> {
-        let rooms = self.bridge.settings.rooms_for_contacts;
-        let uptime = self.bridge.now.uptime;
-        let pause = self.bridge.settings.room_pause;
-        let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
-        if live.import.waiting.is_empty() {
-            live.import.running = false;
-            return Ok(());
-        }
-        live.import.running = true;
-        if rooms && live.room_due > uptime {
-            // A stranger's room was made just now.
-            let after = live.room_due - uptime;
-            self.set_timer(after, Timer::Import(login.clone()));
-            return Ok(());
-        }
-        let Some(contact) = live.import.waiting.pop_front() else { return Ok(()) };
-        if rooms {
-            live.room_due = uptime + pause;
-        }
-        let contact = contact_of(login, &contact);
-        let new =
-            if rooms { self.bridge.ensure_portal(&contact)? } else { self.bridge.ensure_ghost(&contact)?.is_some() };
-        if !rooms || !new {
-            self.count_import(login)?;
-        } else if let Some(live) = self.lives.get_mut(login) {
-            live.import.making.insert(contact.contact);
-        }
-        let pace = if rooms { pause } else { 50 };
-        self.set_timer(pace, Timer::Import(login.clone()));
-        Ok(())
-    }
-
-    /// A portal is deleted: nobody waits for its room any more.
-    pub(super) fn forget_import(&mut self, portal: &ContactKey) {
-        if let Some(live) = self.lives.get_mut(&portal.login) {
-            live.import.making.remove(&portal.contact);
-            live.import.waiting.retain(|waiting| *waiting != portal.contact);
-        }
-    }
-
-    /// A portal's room is there.
-    pub(super) fn room_made(&mut self, portal: &ContactKey) -> Result<(), StoreError> {
-        let Some(live) = self.lives.get_mut(&portal.login) else { return Ok(()) };
-        if live.import.making.remove(&portal.contact) { self.count_import(&portal.login) } else { Ok(()) }
-    }
-
-    /// One more contact is here: tells how far it is.
-    fn count_import(&mut self, login: &LoginId) -> Result<(), StoreError> {
-        let uptime = self.bridge.now.uptime;
-        let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
-        let import = &mut live.import;
-        import.made += 1;
-        let made = import.made;
-        let total = made + import.making.len() + import.waiting.len();
-        let finished = made >= total;
-        if !finished && import.told.is_some_and(|told| uptime.saturating_sub(told) < TELL) {
-            return Ok(());
-        }
-        import.told = Some(uptime);
-        let Some(row) = self.bridge.store.login(login)? else { return Ok(()) };
-        let text = if finished && total == 1 {
-            format!("{}: your contact is here.", row.account)
-        } else if finished {
-            format!("{}: all {total} contacts are here.", row.account)
-        } else {
-            format!("{}: {made} of {total} contacts", row.account)
-        };
-        self.bridge.say_notice(&row.owner, Notice::plain(text), Some(format!("import {login}")))
     }
 
     /// The next vCards are asked for. Whoever changes their photo all the time is asked now and then.

@@ -56,15 +56,33 @@ struct Tail {
 /// # Errors
 /// As [`Backend::scan`]; [`StoreError::Io`] when `out` fails.
 pub fn export<B: Backend + ?Sized>(backend: &B, out: &mut (impl Write + ?Sized)) -> Result<u64, StoreError> {
+    export_watched(backend, out, &mut |_, _| true)
+}
+
+/// Is told how many records are done, and of how many if that is known yet; goes on as long as that is `true`.
+pub type Watch<'a> = &'a mut dyn FnMut(u64, Option<u64>) -> bool;
+
+/// The same, watched: first while the records are counted, then while they are written.
+///
+/// # Errors
+/// As [`export`]; [`StoreError::Cancelled`].
+pub fn export_watched<B: Backend + ?Sized>(
+    backend: &B,
+    out: &mut (impl Write + ?Sized),
+    watch: Watch<'_>,
+) -> Result<u64, StoreError> {
     let mut records = 0;
     each_page(backend, |page| {
         records += page.len() as u64;
-        Ok(())
+        go_on(watch, records, None)
     })?;
     let mut out = Hashing { out, digest: Sha256::new() };
     let schema = schema_version(backend)?;
     put_line(&mut out, &Head { messenger_bridge_store: FORMAT, schema, records })?;
+    let mut written = 0;
     each_page(backend, |page| {
+        go_on(watch, written, Some(records))?;
+        written += page.len() as u64;
         for (key, value) in page {
             put_line(&mut out, &Line { k: STANDARD.encode(key), v: STANDARD.encode(value) })?;
         }
@@ -73,7 +91,12 @@ pub fn export<B: Backend + ?Sized>(backend: &B, out: &mut (impl Write + ?Sized))
     let sha256 = hex(&out.digest.clone().finalize());
     put_line(&mut out, &Tail { sha256 })?;
     out.flush().map_err(StoreError::io("writing the export"))?;
+    go_on(watch, records, Some(records))?;
     Ok(records)
+}
+
+fn go_on(watch: Watch<'_>, done: u64, total: Option<u64>) -> Result<(), StoreError> {
+    if watch(done, total) { Ok(()) } else { Err(StoreError::Cancelled) }
 }
 
 type Page = [(Vec<u8>, Vec<u8>)];
@@ -130,6 +153,20 @@ pub fn import<B: Backend + ?Sized>(
     known_schema: u32,
     entropy: Option<u64>,
 ) -> Result<u64, StoreError> {
+    import_watched(input, backend, known_schema, entropy, &mut |_, _| true)
+}
+
+/// The same, watched while it is read; what is written after that is one step.
+///
+/// # Errors
+/// As [`import`]; [`StoreError::Cancelled`]: nothing was written.
+pub fn import_watched<B: Backend + ?Sized>(
+    input: &mut (impl BufRead + ?Sized),
+    backend: &mut B,
+    known_schema: u32,
+    entropy: Option<u64>,
+    watch: Watch<'_>,
+) -> Result<u64, StoreError> {
     let own = backend.scan(b"\0", None, PAGE)?;
     if !backend.scan(b"", own.last().map(|(key, _)| key.as_slice()), 1)?.is_empty() {
         return Err(StoreError::NotEmpty);
@@ -154,7 +191,10 @@ pub fn import<B: Backend + ?Sized>(
         batch.remove(key);
     }
     let mut last = Vec::new();
-    for _ in 0..head.records {
+    for number in 0..head.records {
+        if number.is_multiple_of(PAGE as u64) {
+            go_on(watch, number, Some(head.records))?;
+        }
         lines.advance()?;
         let line: Line = lines.parse()?;
         let (Ok(key), Ok(value)) = (STANDARD.decode(&line.k), STANDARD.decode(&line.v)) else {
@@ -178,6 +218,7 @@ pub fn import<B: Backend + ?Sized>(
     if !lines.input.fill_buf().map_err(StoreError::io("reading the export"))?.is_empty() {
         return Err(lines.bad("something follows the end"));
     }
+    go_on(watch, head.records, Some(head.records))?;
     backend.commit(&batch)?;
     Ok(head.records)
 }

@@ -255,6 +255,9 @@ pub enum StoreError {
         /// The newest format that this program knows.
         known: u32,
     },
+    /// Somebody ended it before it was done.
+    #[error("ended before it was done")]
+    Cancelled,
     /// The key file is not the one that the store was sealed with.
     #[error(
         "the key in `store.key_file` is not the one that this store was sealed with: put the right key file back; without \

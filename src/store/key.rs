@@ -97,6 +97,10 @@ tables! {
     RoomFeatures = b'B', "room_features";
     /// What an administrator says to everybody, while it is on its way.
     Broadcast = b'G', "broadcast";
+    /// Long work of logins that their owners are told of.
+    Work = b'M', "work";
+    /// Contacts that get no room by themselves.
+    PutOff = b'N', "put_off";
 }
 
 impl Key {

@@ -150,6 +150,8 @@ impl Store {
             Table::Profile,
             Table::Vanishing,
             Table::RoomFeatures,
+            Table::Work,
+            Table::PutOff,
         ] {
             self.erase_all(&Key::of(table).login(id).done())?;
         }

@@ -47,12 +47,14 @@ pub mod transaction;
 pub mod trouble;
 pub mod vanishing;
 pub mod verify;
+pub mod work;
 
 use std::collections::BTreeMap;
 
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::backend::{Backend, Batch, StoreError};
+pub(crate) use self::integrity::sync_directory;
 use self::{login::Standing, overlay::Overlay, seal::Seal};
 use crate::domain::LoginId;
 
@@ -265,6 +267,8 @@ pub fn tables() -> Vec<verify::Table<'static>> {
             decode: &room_features::readable,
         },
         table!(Broadcast, "broadcast", broadcast::Broadcast),
+        table!(Work, "work", work::Work),
+        table!(PutOff, "put_off", crate::domain::Timestamp),
     ]
 }
 

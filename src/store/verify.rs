@@ -46,11 +46,26 @@ impl Report {
 
 /// Reads the whole of `backend`. Keys that begin with a zero byte are the store's own and belong to no table.
 pub fn verify<B: Backend + ?Sized>(backend: &B, tables: &[Table<'_>]) -> Report {
+    verify_watched(backend, tables, &mut |_| true).unwrap_or_else(|report| report)
+}
+
+/// The same. `watch` is told how many records were read, and goes on as long as that is `true`.
+///
+/// # Errors
+/// What was found before it was ended.
+pub fn verify_watched<B: Backend + ?Sized>(
+    backend: &B,
+    tables: &[Table<'_>],
+    watch: &mut dyn FnMut(u64) -> bool,
+) -> Result<Report, Report> {
     let mut report = Report::default();
     let mut after: Option<Vec<u8>> = None;
     // One damaged record fails the page that it is on: the page is then read record by record to get around it.
     let mut limit = PAGE;
     loop {
+        if !watch(report.records) {
+            return Err(report);
+        }
         match backend.scan(b"", after.as_deref(), limit) {
             Ok(page) => {
                 for (key, value) in &page {
@@ -76,7 +91,7 @@ pub fn verify<B: Backend + ?Sized>(backend: &B, tables: &[Table<'_>]) -> Report 
     if let Err(error) = backend.check() {
         report.problem(error.to_string());
     }
-    report
+    Ok(report)
 }
 
 fn examine(key: &[u8], value: &[u8], tables: &[Table<'_>], report: &mut Report) {

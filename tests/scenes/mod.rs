@@ -16,6 +16,7 @@ mod forged;
 mod formatting;
 mod history;
 mod ignored;
+mod long_work;
 mod lookup;
 mod media;
 mod newcomers;

@@ -68,7 +68,7 @@ fn every_contact_gets_a_ghost_and_a_room_at_the_configured_pace_with_one_progres
     assert!(progress.len() > 2);
     assert!(progress[0].content["m.relates_to"].is_null());
     assert!(progress[1..].iter().all(|said| said.content["m.relates_to"]["rel_type"] == "m.replace"));
-    assert!(progress.iter().any(|said| said.body().contains(" of 12 contacts")));
+    assert!(progress.iter().any(|said| said.body().contains(" of 12 rooms made")));
     assert!(stage.last_word().contains("all 12 contacts are here"), "{}", stage.last_word());
 }
 
