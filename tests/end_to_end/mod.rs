@@ -34,6 +34,7 @@ mod restart;
 mod rooms;
 mod scripted;
 mod servers;
+mod side_by_side;
 mod smoke;
 mod start;
 mod waiting;
