@@ -186,9 +186,7 @@ impl Server {
             while let Some((start, end)) = next_element(&buffer[at..]) {
                 let text = String::from_utf8_lossy(&buffer[at + start..at + end]).into_owned();
                 at += end;
-                if self.on_element(&text, &mut session, &mut signed_in, &to_client, &counted).await.is_none() {
-                    return None;
-                }
+                self.on_element(&text, &mut session, &mut signed_in, &to_client, &counted).await?;
             }
             buffer.drain(..at);
             if read.read_buf(&mut buffer).await.ok()? == 0 {
