@@ -40,6 +40,7 @@ mod restart;
 mod rooms;
 mod scripted;
 mod servers;
+mod side_by_side;
 mod sign_in;
 mod smoke;
 mod start;

@@ -358,6 +358,16 @@ impl Stage {
         }
     }
 
+    /// Carries out what was asked for elsewhere, and plays all that follows from it.
+    #[allow(dead_code, reason = "the benches play some inputs themselves")]
+    pub fn give(&mut self, output: Output) {
+        let mut inputs = VecDeque::new();
+        self.carry_out(output, &mut inputs);
+        for input in inputs {
+            self.play(input);
+        }
+    }
+
     /// A door asks; what it is told, unless it has to wait.
     pub fn ask(&mut self, request: Request) -> (Ticket, Option<Response>) {
         static NEXT: AtomicU64 = AtomicU64::new(0);
