@@ -131,9 +131,7 @@ networks:
         let backup = folder.path().join("config.yaml.bak");
         assert_eq!(fs::read_to_string(&backup).unwrap(), OLD);
         let written = fs::read_to_string(&path).unwrap();
-        assert!(
-            written.starts_with("# Ours.\nhomeserver:\n") && written.contains("domain: example.org # the name\n\n")
-        );
+        assert!(written.starts_with("# Ours.\nhomeserver:\n") && written.contains("domain: example.org # the name\n"));
         for file in [&path, &backup] {
             assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o7777, 0o640, "{}", file.display());
         }

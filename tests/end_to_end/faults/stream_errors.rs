@@ -5,6 +5,8 @@
 
 use std::thread;
 
+use serde_json::json;
+
 use crate::end_to_end::bridge::{Bridge, Management, Portal};
 use crate::end_to_end::clients::Person;
 use crate::end_to_end::ground::poll;
@@ -154,8 +156,10 @@ fn no_stream_error_and_no_wrong_count_loses_or_doubles_a_message() {
     ] {
         cases.push(Case::start(name, end, resumption));
     }
-    let domains = cases.iter().map(|case| (case.name.to_owned(), case.server.domain())).collect();
-    let bridge = Bridge::start("bridge", &serde_json::Value::Object(domains));
+    let domains: serde_json::Map<_, _> =
+        cases.iter().map(|case| (case.name.to_owned(), case.server.domain())).collect();
+    let networks = json!({"xmpp": {"profile": "xmpp", "domains": domains}});
+    let bridge = Bridge::start_with("bridge", &networks, &json!({"logins": {"max_logins": cases.len()}}));
     let person = bridge.person("romeo");
     let management = Management::open(&person);
     let portals: Vec<Portal> = cases

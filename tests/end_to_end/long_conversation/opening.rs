@@ -75,6 +75,12 @@ pub fn shows_who_is_there(stage: &Stage<'_>, past: &Past) {
     assert_eq!(shown("m.room.name")["name"], "Juliet");
     assert_eq!(shown("m.room.topic")["topic"], stage.juliet.jid.as_str());
 
+    stage.uses("room_features");
+    let features = person.expect("what can be said in the room", |event| {
+        event["type"] == "com.beeper.room_features" && event["room"] == portal.room.as_str()
+    });
+    assert!(features["content"]["formatting"].is_object(), "{features}");
+
     stage.uses("space");
     let space = space_of(stage, &portal.room);
     assert_eq!(person.call("state", json!({"room": space, "type": "m.room.create"}))["type"], "m.space");
