@@ -183,3 +183,42 @@ fn every_mistake_of_the_doctors_page_is_made_by_its_test() {
         assert!(rest.contains("\n      = "), "nothing to do is said under {heading:?}");
     }
 }
+
+/// Paths that the program's sources include from outside of `src/`, from the root.
+fn included(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).expect("a folder of src").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            included(&path, found);
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("a source");
+        for part in text.split("include_str!(\"").chain(text.split("include_bytes!(\"")).skip(1) {
+            let Some((target, _)) = part.split_once("\")") else { continue };
+            let full = path.parent().expect("a folder").join(target);
+            let Ok(full) = full.canonicalize() else { continue };
+            let inner = full.strip_prefix(root()).expect("of the repository").to_string_lossy().into_owned();
+            if !inner.starts_with("src/") {
+                found.insert(inner);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_image_gets_all_that_its_build_reads() {
+    let text = fs::read_to_string(root().join(".dockerignore")).expect("what the image does not get");
+    let let_in: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    let mut needed = BTreeSet::from(["Cargo.toml".to_owned(), "Cargo.lock".to_owned(), "src/main.rs".to_owned()]);
+    included(&root().join("src"), &mut needed);
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the manifest");
+    // Cargo reads no manifest with a target that is not there.
+    let targets = manifest.lines().filter_map(|line| line.strip_prefix("path = \"")?.strip_suffix('"'));
+    needed.extend(targets.map(str::to_owned));
+    assert!(needed.contains("docs/openapi.yaml") && needed.contains("benches/load/main.rs"), "{needed:?}");
+    let missing: Vec<&String> = needed
+        .iter()
+        .filter(|path| !let_in.iter().any(|let_in| path == let_in || path.starts_with(&format!("{let_in}/"))))
+        .collect();
+    assert!(missing.is_empty(), "the image's build does not get {missing:?}: see .dockerignore");
+}
