@@ -1,6 +1,9 @@
 //! Inputs per second through the engine on the real store, every batch durable: one JSON object a line.
 
-#![allow(clippy::expect_used, clippy::cast_precision_loss, reason = "a bench")]
+#![allow(clippy::expect_used, clippy::cast_precision_loss, dead_code, reason = "a bench")]
+
+#[path = "../fill.rs"]
+mod fill;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,27 +14,20 @@ use std::{
 use messenger_bridge::{
     bridge::{Homeserver, Network, OfflineAs, Permission, PermissionKey, Settings, StatusNotices, Strangers},
     domain::{
-        BareJid, Input, LoginId, Now, Output, StreamId, Timestamp,
+        Input, Now, Output, StreamId, Timestamp,
         capability::XMPP,
-        credentials::{Credentials, Secret},
         input::{Outcome, Receipt},
         output::MatrixCall,
         request::RoomsAfterLogout,
         stream::{Management, StreamOrder, StreamReport, StreamUp},
     },
     engine::Engine,
-    store::{
-        Store,
-        login::Login,
-        seal::{KeyFile, Seal},
-        sled::SledBackend,
-    },
 };
 use minidom::Element;
 use ruma::UserId;
 use serde_json::json;
 
-const DOMAIN: &str = "xmpp.bench";
+use self::fill::{DOMAIN, fill};
 
 fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick");
@@ -90,29 +86,7 @@ struct Bench {
 
 impl Bench {
     fn new(folder: &Path, logins: usize) -> Self {
-        let backend = SledBackend::open(&folder.join("data"), [1; 16]).expect("a store");
-        let key = KeyFile::load_or_create(&folder.join("key"), [2; 32]).expect("a key");
-        let mut store = Store::open(Box::new(backend), Seal::new(&key), 3).expect("a store");
-        for number in 0..logins {
-            let owner = UserId::parse(format!("@u{number}:hs.bench")).expect("an MXID");
-            let account = BareJid::parse(&format!("a{number}@{DOMAIN}")).expect("a JID");
-            let id = LoginId::derive(owner.as_str(), "xmpp", account.as_str());
-            let login = Login {
-                id: id.clone(),
-                owner,
-                network: "xmpp".to_owned(),
-                account,
-                resource: "bridge".to_owned(),
-                made: Timestamp(1_774_000_000_000),
-                suspended: None,
-                archive_after: None,
-                roster_version: None,
-                own_name: None,
-            };
-            store.put_login(&login).expect("a login");
-            store.put_credentials(&id, &Credentials::Password(Secret::new("secret"))).expect("credentials");
-        }
-        store.commit().expect("a commit");
+        let store = fill(folder, u32::try_from(logins).expect("few"));
         let homeserver = Homeserver {
             name: ruma::ServerName::parse("hs.bench").expect("a name"),
             bot: UserId::parse("@messengerbot:hs.bench").expect("an MXID"),

@@ -2,26 +2,14 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use messenger_bridge::{
-    domain::{
-        BareJid, LoginId, Timestamp,
-        credentials::{Credentials, Secret},
-    },
-    store::{
-        Store,
-        login::Login,
-        seal::{KeyFile, Seal},
-        sled::SledBackend,
-    },
-};
 use serde_json::json;
 
-use super::{homeserver, xmpp};
+use super::{fill::fill, homeserver, xmpp};
 
 /// A bridge and its files.
 pub struct Bridge {
@@ -38,16 +26,6 @@ pub struct Usage {
     pub cpu: f64,
     /// Resident memory, kB.
     pub rss: u64,
-}
-
-/// The owner of a login.
-pub fn owner(login: u32) -> String {
-    format!("@u{login}:{}", homeserver::NAME)
-}
-
-/// The name of its account.
-pub fn account(login: u32) -> String {
-    format!("a{login}")
 }
 
 impl Bridge {
@@ -76,7 +54,7 @@ impl Bridge {
         let registration = fs::read_to_string(folder.path().join("registration.yaml")).expect("the registration");
         let token = registration.lines().find_map(|line| line.strip_prefix("hs_token:")).expect("its token");
         let hs_token = token.trim().trim_matches(['"', '\'']).to_owned();
-        fill(folder.path(), logins);
+        drop(fill(folder.path(), logins));
         Self { folder, address, hs_token, process: None }
     }
 
@@ -145,34 +123,4 @@ fn program(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_messenger-bridge"));
     command.current_dir(folder).stdin(Stdio::null());
     command
-}
-
-fn fill(folder: &Path, logins: u32) {
-    let path: PathBuf = folder.join("data");
-    let backend = SledBackend::open(&path, [1; 16]).expect("a store");
-    let key = KeyFile::load_or_create(&folder.join("data.key"), [2; 32]).expect("a key");
-    let mut store = Store::open(Box::new(backend), Seal::new(&key), 3).expect("a store");
-    for number in 0..logins {
-        let owner = ruma::UserId::parse(owner(number)).expect("an MXID");
-        let account = BareJid::parse(&format!("{}@{}", account(number), xmpp::DOMAIN)).expect("a JID");
-        let id = LoginId::derive(owner.as_str(), "xmpp", account.as_str());
-        let login = Login {
-            id: id.clone(),
-            owner,
-            network: "xmpp".to_owned(),
-            account,
-            resource: "bridge".to_owned(),
-            made: Timestamp(1_774_000_000_000),
-            suspended: None,
-            archive_after: None,
-            roster_version: None,
-            own_name: None,
-        };
-        store.put_login(&login).expect("a login");
-        store.put_credentials(&id, &Credentials::Password(Secret::new("secret"))).expect("credentials");
-        if number % 500 == 499 {
-            store.commit().expect("a commit");
-        }
-    }
-    store.commit().expect("a commit");
 }

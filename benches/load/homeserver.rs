@@ -22,7 +22,7 @@ use tokio::{net::TcpListener, sync::Notify};
 
 use super::tally::{Tally, Way};
 
-pub const NAME: &str = "hs.bench";
+pub use super::fill::HOMESERVER as NAME;
 
 /// What it knows.
 pub struct Homeserver {

@@ -5,6 +5,8 @@
 #![allow(clippy::expect_used, clippy::cast_precision_loss, reason = "a bench")]
 
 mod bridge;
+#[path = "../fill.rs"]
+mod fill;
 mod homeserver;
 mod tally;
 mod xmpp;
@@ -17,7 +19,8 @@ use std::{
 use serde_json::{Value, json};
 
 use self::{
-    bridge::{Bridge, account, owner},
+    bridge::Bridge,
+    fill::{account, owner},
     homeserver::Homeserver,
     tally::{Sum, Tally, Way, percentile},
     xmpp::{Plan, Server},

@@ -24,7 +24,7 @@ use tokio_rustls::{
 
 use super::tally::{Tally, Way};
 
-pub const DOMAIN: &str = "xmpp.bench";
+pub use super::fill::DOMAIN;
 
 /// How it is asked to behave.
 #[derive(Clone, Copy, Debug)]

@@ -44,14 +44,12 @@ fn write(person: &Person) -> Value {
 
 impl Provisioning {
     /// Without a login that is named, none at all is an error of its own, as in bridgev2.
-    async fn ask_of(
-        self: &Arc<Self>,
-        owner: OwnedUserId,
-        named: bool,
-        wish: Wish,
-        patience: Duration,
-    ) -> Result<Told, Problem> {
+    async fn ask_of(self: &Arc<Self>, owner: OwnedUserId, wish: Wish, patience: Duration) -> Result<Told, Problem> {
         use crate::domain::request::RefusalCode;
+        let named = match &wish {
+            Wish::Contacts { login } | Wish::Search { login, .. } | Wish::Resolve { login, .. } => login.is_some(),
+            _ => true,
+        };
         match self.desk.ask(Asked::Person { owner, wish }, patience).await? {
             Told::Refused(refusal) if refusal.code == RefusalCode::NoSuchLogin && !named => {
                 Err(Problem::bad("FI.MAU.NOT_LOGGED_IN", refusal.sentence))
@@ -77,8 +75,7 @@ pub(super) async fn contacts(
     request: Request,
 ) -> Result<Response, Problem> {
     let login = query(&request, "login_id");
-    let named = login.is_some();
-    list(api.ask_of(owner, named, Wish::Contacts { login }, PATIENCE).await?, "contacts")
+    list(api.ask_of(owner, Wish::Contacts { login }, PATIENCE).await?, "contacts")
 }
 
 pub(super) async fn search(
@@ -87,7 +84,6 @@ pub(super) async fn search(
     request: Request,
 ) -> Result<Response, Problem> {
     let login = query(&request, "login_id");
-    let named = login.is_some();
     let body = object(request).await?;
     let Some(text) = body.get("query").and_then(Value::as_str) else {
         return Err(Problem::bad("M_BAD_JSON", "`query` is missing, or no text."));
@@ -96,7 +92,7 @@ pub(super) async fn search(
         return Err(Problem::bad("M_INVALID_PARAM", "That is too long to be searched for."));
     }
     let wish = Wish::Search { login, text: text.to_owned() };
-    list(api.ask_of(owner, named, wish, PATIENCE).await?, "results")
+    list(api.ask_of(owner, wish, PATIENCE).await?, "results")
 }
 
 async fn look_up(
@@ -109,8 +105,7 @@ async fn look_up(
     if who.len() > ADDRESS {
         return Err(Problem::bad("M_INVALID_PARAM", "That is too long for an address."));
     }
-    let named = login.is_some();
-    match api.ask_of(owner, named, Wish::Resolve { login, who, open }, LONG).await? {
+    match api.ask_of(owner, Wish::Resolve { login, who, open }, LONG).await? {
         Told::Resolved(person) => Ok(answer(StatusCode::OK, &write(&person))),
         _ => Err(Problem::unexpected()),
     }

@@ -199,16 +199,21 @@ fn an_ordinary_short_history_and_absence_say_nothing() {
     assert!(!said.iter().any(|text| text.contains("istory") || text.contains("missed")), "{said:?}");
 }
 
-#[test]
-fn history_that_takes_long_is_told_and_cancel_stops_what_is_not_asked_for_yet() {
+/// Twelve contacts get their rooms, and the server takes its time over the archive.
+fn slow_archive() -> Stage {
     let mut settings = Stage::settings();
     settings.room_pause = 100;
     let mut stage = Stage::with(settings);
     stage.answers.insert("http://jabber.org/protocol/disco#info romeo@montague.lit", MAM.to_owned());
     signs_in(&mut stage, 12);
-    // From here on the server takes its time over the archive.
     archive(&mut stage, 12);
     stage.silent = vec!["urn:xmpp:mam:2"];
+    stage
+}
+
+#[test]
+fn history_that_takes_long_is_told_and_cancel_stops_what_is_not_asked_for_yet() {
+    let mut stage = slow_archive();
     stage.pass(20_000);
     assert_eq!(rooms(&stage), 12);
     let told_so_far = told(&stage, "history");
@@ -276,13 +281,7 @@ fn what_was_missed_is_told_when_it_takes_long_and_cannot_be_cancelled() {
 
 #[test]
 fn the_message_of_history_ends_after_a_restart_too() {
-    let mut settings = Stage::settings();
-    settings.room_pause = 100;
-    let mut stage = Stage::with(settings);
-    stage.answers.insert("http://jabber.org/protocol/disco#info romeo@montague.lit", MAM.to_owned());
-    signs_in(&mut stage, 12);
-    archive(&mut stage, 12);
-    stage.silent = vec!["urn:xmpp:mam:2"];
+    let mut stage = slow_archive();
     stage.pass(10_000);
     assert!(!told(&stage, "Fetching the history").is_empty());
     stage.silent.clear();
