@@ -283,6 +283,14 @@ impl Bridge {
         Ok(id)
     }
 
+    /// The first debt of a lane after the given one.
+    pub fn next_debt(&self, lane: &Lane, after: Option<DebtId>) -> Result<Option<Debt>, StoreError> {
+        match self.outbox.next(lane, after) {
+            Some(id) => self.store.debt(lane, id),
+            None => Ok(None),
+        }
+    }
+
     /// Counts something that was left out, by kind.
     pub fn ignore(&mut self, kind: &'static str) {
         *self.ignored.entry(kind).or_default() += 1;

@@ -3,6 +3,7 @@
 //! It can be rebuilt from the store at any time; nothing is known only here that a crash may not forget.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Bound;
 
 use crate::{
     domain::{
@@ -64,6 +65,8 @@ impl Kind {
 /// A lane that has debts.
 #[derive(Debug, Default)]
 struct LaneState {
+    /// Its debts, in order.
+    debts: BTreeSet<DebtId>,
     /// The last debt that was handed out and is not back yet. To Matrix there is one at a time; to XMPP many.
     handed_out: Option<DebtId>,
     /// Failures of a debt in a row: of the head, or of one that must be prepared before it is handed out.
@@ -108,7 +111,7 @@ impl Outbox {
         let kind = Kind::of(&debt.lane);
         self.unpaid.insert(debt.id, kind);
         self.waiting_by[kind as usize].insert(debt.id, debt.made);
-        self.lanes.entry(debt.lane.clone()).or_default();
+        self.lanes.entry(debt.lane.clone()).or_default().debts.insert(debt.id);
         self.wake(&debt.lane);
     }
 
@@ -142,11 +145,24 @@ impl Outbox {
 
     /// A lane that may have something to pay; each is given once until it is woken again.
     pub fn next_ready(&mut self) -> Option<Lane> {
-        let lane = self.ready.pop_front()?;
-        if let Some(state) = self.lanes.get_mut(&lane) {
-            state.queued = false;
+        loop {
+            let lane = self.ready.pop_front()?;
+            // One that was emptied while it stood there stays in the queue; if it has debts again, it stands there twice.
+            if let Some(state) = self.lanes.get_mut(&lane)
+                && std::mem::take(&mut state.queued)
+            {
+                return Some(lane);
+            }
         }
-        Some(lane)
+    }
+
+    /// The first debt of a lane after the given one.
+    pub fn next(&self, lane: &Lane, after: Option<DebtId>) -> Option<DebtId> {
+        let debts = &self.lanes.get(lane)?.debts;
+        match after {
+            Some(after) => debts.range((Bound::Excluded(after), Bound::Unbounded)).next().copied(),
+            None => debts.first().copied(),
+        }
     }
 
     /// How many lanes stand in the queue.
@@ -212,13 +228,16 @@ impl Outbox {
         self.wake(lane);
     }
 
-    /// A debt is paid or given up. `empty`: its lane has no more.
-    pub fn removed(&mut self, lane: &Lane, debt: DebtId, empty: bool) {
+    /// A debt is paid or given up.
+    pub fn removed(&mut self, lane: &Lane, debt: DebtId) {
         self.strike(debt);
-        if empty {
-            self.lanes.remove(lane);
-            self.ready.retain(|ready| ready != lane);
-        } else if let Some(state) = self.lanes.get_mut(lane) {
+        if let Some(state) = self.lanes.get_mut(lane) {
+            state.debts.remove(&debt);
+            if state.debts.is_empty() {
+                self.lanes.remove(lane);
+            }
+        }
+        if let Some(state) = self.lanes.get_mut(lane) {
             if state.handed_out == Some(debt) {
                 state.handed_out = None;
             }
@@ -345,13 +364,14 @@ mod tests {
     fn what_is_on_its_way_neither_comes_back_with_a_pause_nor_ends_it() {
         let lane = Lane::Login(LoginId::derive("a", "b", "c"));
         let mut outbox = Outbox::default();
-        outbox.lanes.insert(lane.clone(), LaneState::default());
+        let debts = [7, 8, 9].map(DebtId).into();
+        outbox.lanes.insert(lane.clone(), LaneState { debts, ..LaneState::default() });
         outbox.hand_out(&lane, DebtId(7));
         outbox.pause(&lane, DebtId(8), 0, None);
         assert_eq!(outbox.handed_out(&lane), Some(DebtId(7)));
-        outbox.removed(&lane, DebtId(7), false);
+        outbox.removed(&lane, DebtId(7));
         assert_eq!((outbox.failures(&lane), outbox.may_go(&lane, 1), outbox.handed_out(&lane)), (1, false, None));
-        outbox.removed(&lane, DebtId(8), false);
+        outbox.removed(&lane, DebtId(8));
         assert_eq!((outbox.failures(&lane), outbox.may_go(&lane, 1)), (0, true));
     }
 
@@ -375,8 +395,38 @@ mod tests {
         assert_eq!(outbox.waiting(Kind::Space), (1, Some(Timestamp(20))));
         outbox.forget(DebtId(1));
         assert_eq!(outbox.waiting(Kind::Login), (1, Some(Timestamp(30))));
-        outbox.removed(&Lane::Login(other), DebtId(3), true);
+        outbox.removed(&Lane::Login(other), DebtId(3));
         assert_eq!((outbox.waiting(Kind::Login), outbox.len()), ((0, None), 1));
+    }
+
+    #[test]
+    fn the_next_debt_of_a_lane_is_known_in_order_and_an_empty_lane_is_gone() {
+        let lane = Lane::Login(LoginId::derive("a", "b", "c"));
+        let debt = |id| Debt {
+            id: DebtId(id),
+            lane: lane.clone(),
+            effect: crate::domain::effect::Effect::CreateSpace,
+            after: None,
+            made: Timestamp(0),
+            tried: false,
+        };
+        let mut outbox = Outbox::default();
+        for id in [3, 5, 9] {
+            outbox.added(&debt(id));
+        }
+        let walk = |outbox: &Outbox, after: Option<u64>| outbox.next(&lane, after.map(DebtId)).map(|debt| debt.0);
+        assert_eq!(
+            [None, Some(3), Some(4), Some(9)].map(|after| walk(&outbox, after)),
+            [Some(3), Some(5), Some(5), None]
+        );
+        outbox.removed(&lane, DebtId(3));
+        assert_eq!(walk(&outbox, None), Some(5));
+        outbox.removed(&lane, DebtId(9));
+        outbox.removed(&lane, DebtId(5));
+        assert_eq!((walk(&outbox, None), outbox.lanes.len()), (None, 0));
+        // Emptied while it stood in the queue, and filled again: it is given once.
+        outbox.added(&debt(11));
+        assert_eq!((outbox.next_ready(), outbox.next_ready()), (Some(lane.clone()), None));
     }
 
     #[test]

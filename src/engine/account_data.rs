@@ -80,7 +80,7 @@ impl Engine {
 
     /// The last login of this person is gone.
     pub(super) fn unfollow_person(&mut self, owner: &OwnedUserId) -> Result<(), StoreError> {
-        if self.bridge.store.logins()?.iter().all(|login| login.owner != *owner) {
+        if self.bridge.store.logins_of(owner)?.is_empty() {
             self.bridge.store.erase_followed(owner);
             self.outputs.push(Output::Unfollow { owner: owner.clone() });
         }

@@ -129,7 +129,7 @@ impl Engine {
     }
 
     pub(super) fn logins_of(&self, owner: &OwnedUserId) -> Result<Vec<Login>, StoreError> {
-        Ok(self.bridge.store.logins()?.into_iter().filter(|login| login.owner == *owner).collect())
+        self.bridge.store.logins_of(owner)
     }
 
     /// The person's login of this address or id.

@@ -224,7 +224,7 @@ impl Engine {
     /// If nothing waits too long any more, the notice is taken away.
     fn end_if_over(&mut self, portal: &ContactKey) -> Result<(), StoreError> {
         let Some(row) = self.bridge.store.held_up(portal)? else { return Ok(()) };
-        let first = self.bridge.store.next_debt(&Lane::ToXmpp(portal.clone()), None)?;
+        let first = self.bridge.next_debt(&Lane::ToXmpp(portal.clone()), None)?;
         let waits = first.is_some_and(|debt| self.waits_too_long(debt.made));
         // One that is on its way is taken away once it is there.
         if waits || !row.pending.is_empty() || row.sending.is_some() {

@@ -384,7 +384,7 @@ impl Engine {
     /// The file will not be sent, nor what was said to it: a message is sent whole or not at all.
     fn refuse_file(&mut self, debt: &Debt, file: &OutgoingFile, why: &str) -> Result<(), StoreError> {
         let Lane::ToXmpp(portal) = &debt.lane else { return Ok(()) };
-        while let Some(next) = self.bridge.store.next_debt(&debt.lane, Some(debt.id))? {
+        while let Some(next) = self.bridge.next_debt(&debt.lane, Some(debt.id))? {
             match &next.effect {
                 Effect::SendMessage(outgoing) if outgoing.event == file.event => {
                     self.settle_as(&next, Fate::Refused)?;

@@ -142,6 +142,9 @@ impl Engine {
                     return Ok(());
                 }
                 let Some(pending) = live.questions.remove(id) else { return Ok(()) };
+                if live.questions.is_empty() {
+                    live.questions.shrink_to_fit();
+                }
                 let answer = (stanza.kind == "result").then_some(iq);
                 self.on_answered(login, pending, answer, Some(iq))
             }

@@ -68,6 +68,9 @@ use crate::{
 
 pub use self::files::TRANSFERS;
 
+/// Milliseconds between the starts of two logins: a hundred a second sign in or resume.
+const STARTS: u64 = 10;
+
 /// How many requests to the homeserver are out at once.
 const REQUESTS: usize = 32;
 
@@ -275,7 +278,7 @@ impl Engine {
         }
         for (place, login) in logins.iter().filter(|login| login.suspended.is_none()).enumerate() {
             self.wake_person(&login.owner)?;
-            self.connect_in(&login.id, u64::try_from(place).unwrap_or(u64::MAX).saturating_mul(20))?;
+            self.connect_in(&login.id, u64::try_from(place).unwrap_or(u64::MAX).saturating_mul(STARTS))?;
         }
         self.watch_all();
         self.resume_broadcast()

@@ -56,7 +56,7 @@ impl Engine {
 
     fn pay_homeserver(&mut self, lane: &Lane) -> Result<(), StoreError> {
         while self.bridge.outbox.handed_out(lane).is_none() && self.bridge.outbox.may_go(lane, self.bridge.now.uptime) {
-            let Some(mut debt) = self.bridge.store.next_debt(lane, None)? else { return Ok(()) };
+            let Some(mut debt) = self.bridge.next_debt(lane, None)? else { return Ok(()) };
             if let Some(after) = debt.after.filter(|after| self.bridge.outbox.owes(*after)) {
                 self.bridge.outbox.wait_for(lane, after);
                 return Ok(());
@@ -100,8 +100,7 @@ impl Engine {
     pub(super) fn settle_as(&mut self, debt: &Debt, fate: Fate) -> Result<(), StoreError> {
         self.bridge.meter.ended(debt, fate, self.bridge.now.wall);
         self.bridge.store.erase_debt(&debt.lane, debt.id);
-        let empty = self.bridge.store.next_debt(&debt.lane, None)?.is_none();
-        self.bridge.outbox.removed(&debt.lane, debt.id, empty);
+        self.bridge.outbox.removed(&debt.lane, debt.id);
         self.message_paid(debt)
     }
 
@@ -122,7 +121,7 @@ impl Engine {
             (Lane::ToMatrix(portal), effect) => {
                 let Some(row) = self.bridge.store.portal(portal)? else { return Ok(Due::Moot) };
                 let Some(room) = row.room else { return Ok(Due::NotYet) };
-                if self.bridge.store.is_replaced(&room)? {
+                if self.bridge.store.is_replaced(&room) {
                     // Ghosts may not speak there any more; the lane goes on in the new room.
                     return Ok(Due::NotYet);
                 }
@@ -313,7 +312,7 @@ impl Engine {
                 live.window_full = true;
                 break;
             }
-            let Some(debt) = self.bridge.store.next_debt(lane, self.bridge.outbox.handed_out(lane))? else { break };
+            let Some(debt) = self.bridge.next_debt(lane, self.bridge.outbox.handed_out(lane))? else { break };
             let id = self.bridge.wire_id(debt.id);
             let stanza = match &debt.effect {
                 Effect::SendMessage(outgoing) => self.message_stanza(login, lane, outgoing, &id)?,

@@ -66,14 +66,7 @@ impl Engine {
         status: Option<String>,
         last_active_ago: Option<u64>,
     ) -> Result<(), StoreError> {
-        let logins: Vec<LoginId> = self
-            .bridge
-            .store
-            .logins()?
-            .into_iter()
-            .filter(|login| login.owner == *user)
-            .map(|login| login.id)
-            .collect();
+        let logins: Vec<LoginId> = self.logins_of(user)?.into_iter().map(|login| login.id).collect();
         if logins.is_empty() {
             return Ok(());
         }
@@ -113,20 +106,36 @@ impl Engine {
         if state != PresenceState::Online && profile.extensible {
             shown.idle = self.bridge.store.idle_person(&row.owner)?;
         }
+        let mark = self.mark_of(&shown);
         let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
         // Before initial presence nothing is said: it begins the catch-up, and is not to be taken for done.
-        if live.phase != Phase::Up || !live.hello && !live.caught_up() || live.shown.as_ref() == Some(&shown) {
+        if live.phase != Phase::Up || !live.hello && !live.caught_up() || live.shown.as_ref() == Some(&mark) {
             return Ok(());
         }
         // An account that never said that it is there gets nothing of what the server keeps for it.
         let first = live.shown.is_none() && !live.caught_up();
-        live.shown = Some(shown.clone());
+        self.bridge.store.put_shown(login, &mark)?;
+        live.shown = Some(mark);
         if first && !shown.available {
             let there = presence::Shown { available: true, show: Some("away"), status: None, idle: None };
             self.send(login, presence::to_xmpp(&there));
         }
         self.send(login, presence::to_xmpp(&shown));
         Ok(())
+    }
+
+    /// What stands for a presence in the store, which holds no text of it.
+    fn mark_of(&self, shown: &presence::Shown) -> String {
+        let presence::Shown { available, show, status, idle } = shown;
+        let since = idle.map_or_else(String::new, |since| since.0.to_string());
+        let there = if *available { "there" } else { "" };
+        self.bridge.store.mark(&[
+            "presence",
+            there,
+            show.unwrap_or_default(),
+            status.as_deref().unwrap_or_default(),
+            &since,
+        ])
     }
 
     /// Tells a login's server whether the person looks, where it wants to know and was told otherwise (XEP-0352).

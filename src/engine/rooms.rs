@@ -222,7 +222,7 @@ impl Engine {
             return Ok("Use this in your management room.".to_owned());
         }
         let mut portals = Vec::new();
-        for login in self.bridge.store.logins()?.into_iter().filter(|login| login.owner == *owner) {
+        for login in self.logins_of(owner)? {
             let of_login = self.bridge.store.portals(&login.id)?;
             portals.extend(of_login.into_iter().map(|(contact, _)| contact_of(&login.id, &contact)));
         }

@@ -94,7 +94,8 @@ pub(super) struct Live {
     pub markable: BTreeMap<BareJid, VecDeque<String>>,
     /// Up to where chats were read.
     pub read: super::read_state::ReadState,
-    pub shown: Option<crate::translate::presence::Shown>,
+    /// A mark of what the contacts see of the person; `None`: not known.
+    pub shown: Option<String>,
     /// Where the server takes files.
     pub upload: super::files::Upload,
     /// Pictures in texts that are in the homeserver's media.
@@ -157,6 +158,7 @@ impl Engine {
         let session = self.bridge.store.session(login)?;
         let unconfirmed = self.bridge.store.unconfirmed(login)?;
         let held = self.bridge.store.held_size(login)?;
+        let shown = self.bridge.store.shown(login)?;
         let order = ConnectOrder {
             network: row.network,
             account,
@@ -176,6 +178,8 @@ impl Engine {
         live.session = session;
         live.unconfirmed = unconfirmed.into_iter().map(|(number, what)| (number, (what.lane, what.debt))).collect();
         live.held = held;
+        // Where the session is resumed, contacts still see it.
+        live.shown = shown;
         self.states.note(login);
         self.load_newcomers(login)?;
         self.streams.insert(stream, Carrier::Login(login.clone()));
@@ -356,7 +360,7 @@ impl Engine {
 
     /// The stream is up and caught up: pay what is owed, and go on with what takes time.
     fn settle_in(&mut self, login: &LoginId) -> Result<(), StoreError> {
-        // What was shown before the process ended is not known, nor whether the server read what was cut off.
+        // It may have changed since; whether the server read what was cut off is not known.
         self.show_presence(login)?;
         self.show_all_presence(login)?;
         self.queue_import(login)?;

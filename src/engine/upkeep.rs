@@ -1,5 +1,7 @@
 //! What goes on beside the talk: roster and rooms at their pace, vCards, contacts' presence, typing.
 
+use std::collections::VecDeque;
+
 use minidom::Element;
 
 use super::{Engine, Timer, session::Phase};
@@ -125,7 +127,12 @@ impl Engine {
             let next =
                 live.vcards.iter().position(|(contact, _)| rested(contact)).and_then(|at| live.vcards.remove(at));
             let Some((contact, hash)) = next else {
-                if !live.vcards.is_empty() && !std::mem::replace(&mut live.vcards_rest, true) {
+                if live.vcards.is_empty() {
+                    // A quiet login holds no room for more.
+                    live.vcards = VecDeque::new();
+                }
+                let wait = !(live.vcards.is_empty() && live.vcards_asked.is_empty());
+                if wait && !std::mem::replace(&mut live.vcards_rest, true) {
                     self.set_timer(VCARD_REST, Timer::VCards(login.clone()));
                 }
                 break;
@@ -137,8 +144,11 @@ impl Engine {
     }
 
     pub(super) fn vcards_rested(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        let uptime = self.bridge.now.uptime;
         if let Some(live) = self.lives.get_mut(login) {
             live.vcards_rest = false;
+            live.vcards_asked.retain(|_, at| uptime.saturating_sub(*at) < VCARD_REST);
+            live.vcards_asked.shrink_to_fit();
         }
         self.next_vcard(login)
     }

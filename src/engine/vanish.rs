@@ -115,7 +115,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let lane = Lane::ToMatrix(portal.clone());
         let mut after = before;
-        while let Some(debt) = self.bridge.store.next_debt(&lane, Some(after))? {
+        while let Some(debt) = self.bridge.next_debt(&lane, Some(after))? {
             after = debt.id;
             let says = match &debt.effect {
                 Effect::SendEvent { sender: Sender::Ghost(_) | Sender::Owner, .. }

@@ -80,7 +80,9 @@ impl Store {
         let known = self.row::<Bound>(&key(portal, name))?;
         if known.is_none() {
             let Ring { next } = self.row(&ring_key(portal))?.unwrap_or(Ring { next: 0 });
-            if let Some(Name(oldest)) = self.row(&place_key(portal, next))? {
+            // Before the ring has come round, its places are empty.
+            let oldest = if next < NAMES_PER_PORTAL { None } else { self.row(&place_key(portal, next))? };
+            if let Some(Name(oldest)) = oldest {
                 if let Some(Bound { event: Some(event) }) = self.row(&key(portal, &oldest))? {
                     self.erase(event_key(portal, &event));
                     self.erase(archive_key(portal, &event));

@@ -1,5 +1,7 @@
 //! Table debt: the outbox. A lane is a range, in the order in which its debts were made. Sealed: what is owed is what people said.
 
+use std::collections::HashMap;
+
 use super::{
     Store, StoreError,
     key::{Key, Table},
@@ -26,27 +28,42 @@ fn key(lane: &Lane, id: DebtId) -> Vec<u8> {
     lane_key(lane).number(id.0).done()
 }
 
+/// Debts as they were written lately: most are read twice within milliseconds, to be handed out and to be settled, and opening
+/// the seal costs more than that.
+#[derive(Default)]
+pub(super) struct Lately(HashMap<DebtId, Debt>);
+
+impl Lately {
+    /// How many are kept; when there are so many all are forgotten, and read again where they are asked for.
+    const MOST: usize = 1024;
+
+    fn note(&mut self, debt: &Debt) {
+        if self.0.len() >= Self::MOST {
+            self.0 = HashMap::new();
+        }
+        self.0.insert(debt.id, debt.clone());
+    }
+}
+
 impl Store {
     /// A debt.
     pub fn debt(&self, lane: &Lane, id: DebtId) -> Result<Option<Debt>, StoreError> {
-        self.row(&key(lane, id))
+        match self.lately.0.get(&id) {
+            Some(debt) if debt.lane == *lane => Ok(Some(debt.clone())),
+            _ => self.row(&key(lane, id)),
+        }
     }
 
     /// Writes a debt.
     pub fn put_debt(&mut self, debt: &Debt) -> Result<(), StoreError> {
+        self.lately.note(debt);
         self.write_sealed(key(&debt.lane, debt.id), debt)
     }
 
     /// A debt is paid, or given up.
     pub fn erase_debt(&mut self, lane: &Lane, id: DebtId) {
+        self.lately.0.remove(&id);
         self.erase(key(lane, id));
-    }
-
-    /// The first debt of a lane after the given one.
-    pub fn next_debt(&self, lane: &Lane, after: Option<DebtId>) -> Result<Option<Debt>, StoreError> {
-        let prefix = lane_key(lane).done();
-        let after = after.map(|id| key(lane, id));
-        Ok(self.first_rows(&prefix, after.as_deref(), 1)?.pop().map(|(_, debt)| debt))
     }
 
     /// The debts of a lane, in order.
@@ -77,6 +94,7 @@ impl Store {
 
     /// Gives up every debt of a login (logout), and says which lanes they stood in.
     pub fn erase_debts(&mut self, login: &LoginId) -> Result<(), StoreError> {
+        self.lately = Lately::default();
         for lane in [b'm', b'x', b'g', b'l', b's'] {
             self.erase_all(&Key::of(Table::Debt).byte(lane).login(login).done())?;
         }

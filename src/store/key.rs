@@ -101,6 +101,8 @@ tables! {
     Work = b'M', "work";
     /// Contacts that get no room by themselves.
     PutOff = b'N', "put_off";
+    /// What a login's contacts were shown last of the person.
+    Shown = b'D', "shown";
 }
 
 impl Key {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ruma::OwnedUserId;
+use ruma::{OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -43,6 +43,8 @@ pub struct Standing {
     pub network: String,
     /// It must not connect.
     pub suspended: bool,
+    /// Whose it is.
+    pub owner: OwnedUserId,
 }
 
 fn key(login: &LoginId) -> Vec<u8> {
@@ -62,6 +64,12 @@ impl Store {
     /// All logins.
     pub fn logins(&self) -> Result<Vec<Login>, StoreError> {
         Ok(self.rows(&Key::of(Table::Login).done())?.into_iter().map(|(_, login)| login).collect())
+    }
+
+    /// The logins of a person: none other is read. Known since [`Store::read_standings`].
+    pub fn logins_of(&self, owner: &UserId) -> Result<Vec<Login>, StoreError> {
+        let theirs = self.owners.get(owner).into_iter().flatten();
+        theirs.filter_map(|id| self.login(id).transpose()).collect()
     }
 
     /// Writes a login.
@@ -89,7 +97,19 @@ impl Store {
             // Rows are written with each message; this changes now and then.
             Some(known) if known.network == login.network => known.suspended = suspended,
             _ => {
-                self.standings.insert(login.id.clone(), Standing { network: login.network.clone(), suspended });
+                let (network, owner) = (login.network.clone(), login.owner.clone());
+                self.owners.entry(owner.clone()).or_default().insert(login.id.clone());
+                self.standings.insert(login.id.clone(), Standing { network, suspended, owner });
+            }
+        }
+    }
+
+    fn forget_standing(&mut self, id: &LoginId) {
+        let Some(known) = self.standings.remove(id) else { return };
+        if let Some(theirs) = self.owners.get_mut(&known.owner) {
+            theirs.remove(id);
+            if theirs.is_empty() {
+                self.owners.remove(&known.owner);
             }
         }
     }
@@ -118,7 +138,7 @@ impl Store {
 
     /// Removes a login and all rows that belong to it, except debts, which have their own end.
     pub fn erase_login(&mut self, id: &LoginId) -> Result<(), StoreError> {
-        self.standings.remove(id);
+        self.forget_standing(id);
         self.erase(key(id));
         self.erase(credentials_key(id));
         for (_, portal) in self.portals(id)? {
@@ -152,6 +172,7 @@ impl Store {
             Table::RoomFeatures,
             Table::Work,
             Table::PutOff,
+            Table::Shown,
         ] {
             self.erase_all(&Key::of(table).login(id).done())?;
         }

@@ -9,6 +9,7 @@ pub mod backend;
 pub mod binding;
 pub mod blocked;
 pub mod broadcast;
+mod cache;
 pub mod chat;
 #[cfg(test)]
 mod conformance;
@@ -49,8 +50,9 @@ pub mod vanishing;
 pub mod verify;
 pub mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use ruma::{OwnedRoomId, OwnedUserId};
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::backend::{Backend, Batch, StoreError};
@@ -70,6 +72,11 @@ pub struct Store {
     seal: Seal,
     /// How the logins stand, for whoever counts them often ([`Store::standings`]).
     standings: BTreeMap<LoginId, Standing>,
+    /// Each person's logins.
+    owners: BTreeMap<OwnedUserId, BTreeSet<LoginId>>,
+    /// The rooms that are said to be replaced.
+    replaced: BTreeSet<OwnedRoomId>,
+    lately: debt::Lately,
 }
 
 impl Store {
@@ -78,8 +85,10 @@ impl Store {
         let mut overlay = Overlay::new(backend);
         migrate::bring_up(&mut overlay, &migrate::steps(), SCHEMA)?;
         seal.check(&mut overlay)?;
-        let mut store = Self { overlay, seal, standings: BTreeMap::new() };
+        let (standings, owners, replaced) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let mut store = Self { overlay, seal, standings, owners, replaced, lately: debt::Lately::default() };
         store.begin(entropy)?;
+        store.read_replaced()?;
         Ok(store)
     }
 
@@ -269,6 +278,7 @@ pub fn tables() -> Vec<verify::Table<'static>> {
         table!(Broadcast, "broadcast", broadcast::Broadcast),
         table!(Work, "work", work::Work),
         table!(PutOff, "put_off", crate::domain::Timestamp),
+        table!(Shown, "shown", String),
     ]
 }
 
@@ -340,5 +350,61 @@ mod tests {
         assert_eq!(again.debts().unwrap(), [debt(1), debt(2)]);
         assert_eq!(again.held(&contact.login).unwrap()[0].1, held);
         assert_eq!(again.newcomer_messages(&contact).unwrap(), [held]);
+    }
+
+    #[test]
+    fn a_persons_logins_are_found_without_reading_those_of_others() {
+        let mut store = store(&memory::MemoryBackend::new());
+        let login = |owner: &str, account: &str| login::Login {
+            id: LoginId::derive(owner, "xmpp", account),
+            owner: ruma::UserId::parse(owner).unwrap(),
+            network: "xmpp".to_owned(),
+            account: BareJid::parse(account).unwrap(),
+            resource: "bridge".to_owned(),
+            made: Timestamp(0),
+            suspended: None,
+            archive_after: None,
+            roster_version: None,
+            own_name: None,
+        };
+        let (a, b, other) = (login("@a:h", "a@x"), login("@a:h", "b@x"), login("@b:h", "c@x"));
+        for login in [&a, &b, &other] {
+            store.put_login(login).unwrap();
+        }
+        let ids = |store: &Store, owner: &str| {
+            let owner = ruma::UserId::parse(owner).unwrap();
+            store.logins_of(&owner).unwrap().into_iter().map(|login| login.account).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(ids(&store, "@a:h"), [a.account.clone(), b.account.clone()].into());
+        assert_eq!(ids(&store, "@b:h"), [other.account].into());
+        store.erase_login(&a.id).unwrap();
+        assert_eq!(ids(&store, "@a:h"), [b.account].into());
+        store.erase_login(&b.id).unwrap();
+        assert!(ids(&store, "@a:h").is_empty() && store.owners.len() == 1);
+    }
+
+    #[test]
+    fn a_debt_is_read_as_it_was_written_last_however_many_there_are() {
+        let mut store = store(&memory::MemoryBackend::new());
+        let lane = Lane::Login(LoginId::derive("@a:h", "xmpp", "a@b"));
+        let debt = |id: u64, tried| Debt {
+            id: DebtId(id),
+            lane: lane.clone(),
+            effect: Effect::CreateSpace,
+            after: None,
+            made: Timestamp(0),
+            tried,
+        };
+        for id in 0..3000 {
+            store.put_debt(&debt(id, false)).unwrap();
+        }
+        store.put_debt(&debt(7, true)).unwrap();
+        store.erase_debt(&lane, DebtId(8));
+        store.commit().unwrap();
+        for (id, known) in [(7, Some(debt(7, true))), (8, None), (2999, Some(debt(2999, false)))] {
+            assert_eq!(store.debt(&lane, DebtId(id)).unwrap(), known);
+        }
+        // It is no other lane's.
+        assert_eq!(store.debt(&Lane::Space(LoginId::derive("@a:h", "xmpp", "a@b")), DebtId(7)).unwrap(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Tables session and unconfirmed: what a stream must know to be resumed, and what is on its way on it.
+//! Tables session, unconfirmed and shown: what a stream must know to be resumed, what is on its way on it, and what contacts see.
 
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,10 @@ fn key(login: &LoginId) -> Vec<u8> {
     Key::of(Table::Session).login(login).done()
 }
 
+fn shown_key(login: &LoginId) -> Vec<u8> {
+    Key::of(Table::Shown).login(login).done()
+}
+
 impl Store {
     /// A login's session.
     pub fn session(&self, login: &LoginId) -> Result<Option<Session>, StoreError> {
@@ -73,6 +77,16 @@ impl Store {
     /// The session cannot be resumed any more.
     pub fn erase_session(&mut self, login: &LoginId) {
         self.erase(key(login));
+    }
+
+    /// A mark of the presence that a login's contacts were shown last ([`Store::mark`]): who resumes a session says nothing anew.
+    pub fn shown(&self, login: &LoginId) -> Result<Option<String>, StoreError> {
+        self.row(&shown_key(login))
+    }
+
+    /// Notes it.
+    pub fn put_shown(&mut self, login: &LoginId, mark: &str) -> Result<(), StoreError> {
+        self.write(shown_key(login), &mark.to_owned())
     }
 
     /// The `number`-th stanza of the session pays a debt.

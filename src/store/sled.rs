@@ -4,7 +4,7 @@
 //! Linux. Each value carries a checksum and the batch renews a header over all of them (`record.rs`); the files beside
 //! sled's (`integrity.rs`) tell damage from a crash. sled answers some damage with a panic: each call is guarded.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Bound;
@@ -16,12 +16,13 @@ use std::time::Duration;
 use ::sled::{Db, Error as SledError, Mode};
 
 use super::backend::{Backend, Batch, Record, StoreError};
+use super::cache::{Cache, Known};
 use super::integrity::{self, DB_FILE, Found, Witness};
 use super::memory::first_after;
 use super::record::{self, HEADER_KEY, Header};
 
 /// sled's page cache; its real memory is two to three times this.
-const CACHE_BYTES: u64 = 16 << 20;
+const CACHE_BYTES: u64 = 8 << 20;
 /// How often a millisecond is waited for sled's background threads to let go of the file when it is closed.
 const CLOSE_TRIES: u32 = 5_000;
 
@@ -42,7 +43,16 @@ pub struct SledBackend {
     unsynced: bool,
     /// Opened and examined, and no damage met since: its files may be vouched for at the close.
     sound: Cell<bool>,
+    cache: RefCell<Cache>,
     _lock: File,
+}
+
+/// A batch that is about to be written.
+struct Prepared {
+    writes: ::sled::Batch,
+    header: Header,
+    /// What each key will hold.
+    after: Vec<(Vec<u8>, Known)>,
 }
 
 impl SledBackend {
@@ -99,6 +109,7 @@ impl SledBackend {
             newest_blob: None,
             unsynced: false,
             sound: Cell::new(true),
+            cache: RefCell::default(),
             _lock: lock,
         })
     }
@@ -113,8 +124,9 @@ impl SledBackend {
         let path = path.to_owned();
         let newest_blob = integrity::newest_blob(&path)?;
         let sound = Cell::new(false);
+        let cache = RefCell::default();
         let store =
-            Self { path, db: Some(db), file, header, witness, newest_blob, unsynced: false, sound, _lock: lock };
+            Self { path, db: Some(db), file, header, witness, newest_blob, unsynced: false, sound, cache, _lock: lock };
         if !clean {
             store.check()?;
         }
@@ -165,6 +177,7 @@ impl SledBackend {
 
     /// After a failed write: starts afresh from what is on disk.
     fn reopen(&mut self) -> Result<(), StoreError> {
+        self.cache.get_mut().clear();
         self.let_go()?;
         let (_, seen) = Witness::open(&self.path, self.header.instance)?;
         let db = start(&self.path)?;
@@ -192,32 +205,33 @@ impl SledBackend {
         done
     }
 
-    /// What `batch` comes to on disk, and the header after it.
-    fn prepare(&self, batch: &Batch) -> Result<(::sled::Batch, Header), StoreError> {
-        let db = self.db()?;
+    /// What `batch` comes to on disk.
+    fn prepare(&self, batch: &Batch) -> Result<Prepared, StoreError> {
         let mut header = self.header;
         let mut writes = ::sled::Batch::default();
+        let mut after = Vec::with_capacity(batch.len());
         for (key, value) in batch {
-            let before = guarded(READING, || db.get(key))?;
-            if let Some(before) = &before {
-                header.subtract(record::unwrap(key, before)?.1);
+            let before = self.known(key, |known| known.as_ref().map(|(_, tag)| *tag))?;
+            if let Some(tag) = before {
+                header.subtract(tag);
             }
-            match value {
-                Some(value) => {
-                    let (stored, tag) = record::wrap(key, value);
-                    header.add(tag);
-                    writes.insert(key.as_slice(), stored);
-                }
-                None if before.is_some() => writes.remove(key.as_slice()),
-                None => {}
+            let known = value.as_ref().map(|value| {
+                let (stored, tag) = record::wrap(key, value);
+                header.add(tag);
+                writes.insert(key.as_slice(), stored);
+                (value.clone(), tag)
+            });
+            if known.is_none() && before.is_some() {
+                writes.remove(key.as_slice());
             }
+            after.push((key.clone(), known));
         }
         header.sequence += 1;
         writes.insert(HEADER_KEY, header.encode());
-        Ok((writes, header))
+        Ok(Prepared { writes, header, after })
     }
 
-    fn apply(&mut self, writes: ::sled::Batch, header: Header) -> Result<(), StoreError> {
+    fn apply(&mut self, Prepared { writes, header, after }: Prepared) -> Result<(), StoreError> {
         let db = self.db()?;
         guarded("writing the store", || {
             db.apply_batch(writes)?;
@@ -233,15 +247,31 @@ impl SledBackend {
         }
         self.newest_blob = newest_blob;
         self.header = header;
+        let cache = self.cache.get_mut();
+        for (key, known) in after {
+            cache.put(key, known);
+        }
         self.witness.note(header.sequence)
     }
 
-    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    /// What `key` holds on the disk, as `look` sees it.
+    fn known<T>(&self, key: &[u8], look: impl FnOnce(&Known) -> T) -> Result<T, StoreError> {
         let db = self.db()?;
-        match guarded(READING, || db.get(key))? {
-            Some(stored) => Ok(Some(record::unwrap(key, &stored)?.0.to_vec())),
-            None => Ok(None),
+        let mut cache = self.cache.borrow_mut();
+        if let Some(known) = cache.get(key) {
+            return Ok(look(known));
         }
+        let known = match guarded(READING, || db.get(key))? {
+            Some(stored) => Some(record::unwrap(key, &stored).map(|(value, tag)| (value.to_vec(), tag))?),
+            None => None,
+        };
+        let seen = look(&known);
+        cache.put(key.to_vec(), known);
+        Ok(seen)
+    }
+
+    fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.known(key, |known| known.as_ref().map(|(value, _)| value.clone()))
     }
 
     fn read_range(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Record>, StoreError> {
@@ -306,8 +336,8 @@ impl Backend for SledBackend {
         if self.db.is_none() {
             self.reopen()?;
         }
-        let (writes, header) = self.noting_damage(self.prepare(batch))?;
-        let done = self.apply(writes, header);
+        let prepared = self.noting_damage(self.prepare(batch))?;
+        let done = self.apply(prepared);
         // sled stays broken after a failed write, and its memory runs ahead of the disk: only what is on disk counts.
         if done.is_err() && !self.unsynced && self.reopen().is_err() {
             self.db = None;
@@ -471,6 +501,8 @@ mod tests {
         let mut stored = db.get("b/2").unwrap().unwrap().to_vec();
         *stored.last_mut().unwrap() ^= 1;
         db.insert("b/2", stored).unwrap();
+        // What is remembered of it is from before.
+        store.cache.get_mut().clear();
         let error = store.get(b"b/2").unwrap_err();
         assert!(matches!(&error, StoreError::Corrupt { key: Some(key), .. } if key.0 == b"b/2"), "{error}");
         assert!(error.to_string().contains("table b"), "{error}");

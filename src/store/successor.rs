@@ -33,19 +33,29 @@ impl Store {
         Ok(rows.into_iter().filter_map(|(key, _)| RoomId::parse(text_at(&key, 1)).ok()).collect())
     }
 
-    /// Is this room said to be replaced?
-    pub fn is_replaced(&self, old: &RoomId) -> Result<bool, StoreError> {
-        Ok(self.rows::<Successor>(&Key::of(Table::Successor).done())?.iter().any(|(_, row)| row.old == old))
+    /// Is this room said to be replaced? Asked with each message, so it is known without reading.
+    pub fn is_replaced(&self, old: &RoomId) -> bool {
+        self.replaced.contains(old)
+    }
+
+    pub(super) fn read_replaced(&mut self) -> Result<(), StoreError> {
+        let rows = self.rows::<Successor>(&Key::of(Table::Successor).done())?;
+        self.replaced = rows.into_iter().map(|(_, row)| row.old).collect();
+        Ok(())
     }
 
     /// Notes it. A room has one successor: the last that was named.
     pub fn put_successor(&mut self, room: &RoomId, row: &Successor) -> Result<(), StoreError> {
         self.erase_successors_of(&row.old)?;
+        self.replaced.insert(row.old.clone());
         self.write(key(room), row)
     }
 
     /// Nothing replaces this room any more: it has been replaced, or is given up.
     pub fn erase_successors_of(&mut self, old: &RoomId) -> Result<(), StoreError> {
+        if !self.replaced.contains(old) {
+            return Ok(());
+        }
         // There are only ever a few of them.
         for (key, row) in self.rows::<Successor>(&Key::of(Table::Successor).done())? {
             if row.old == old {
@@ -57,6 +67,7 @@ impl Store {
                 self.erase(key);
             }
         }
+        self.replaced.remove(old);
         Ok(())
     }
 }
@@ -79,7 +90,7 @@ mod tests {
         let ours = Room::Management(ruma::owned_user_id!("@a:h"));
         let row = |checked| Successor { old: room("old"), checked };
         store.put_successor(&room("first"), &row(false)).unwrap();
-        assert!(store.is_replaced(&room("old")).unwrap());
+        assert!(store.is_replaced(&room("old")));
         store.put_successor(&room("second"), &row(true)).unwrap();
         store.put_room(&room("second"), &ours).unwrap();
         assert_eq!(store.successors().unwrap(), [room("second")]);
@@ -89,6 +100,6 @@ mod tests {
         assert_eq!(store.room(&room("second")).unwrap(), None);
         store.erase_successors_of(&room("old")).unwrap();
         assert_eq!(store.room(&room("third")).unwrap(), Some(ours));
-        assert!(!store.is_replaced(&room("old")).unwrap());
+        assert!(!store.is_replaced(&room("old")));
     }
 }

@@ -1,6 +1,7 @@
 //! What was said before, meanwhile and elsewhere.
 
 use messenger_bridge::domain::Timestamp;
+use ruma::presence::PresenceState;
 
 use super::stage::Stage;
 
@@ -314,4 +315,26 @@ fn a_session_is_resumed_across_a_restart_and_nothing_is_asked_again() {
     assert_eq!(asked(&stage), 1);
     assert_eq!(stage.bodies("juliet@capulet.lit"), ["two", "three"]);
     assert!(stage.shown().iter().all(|presence| presence.attr("type").is_none()), "nobody sees the account leave");
+}
+
+#[test]
+fn after_a_restart_contacts_see_nothing_anew_unless_something_has_changed() {
+    let mut stage = Stage::xmpp(JULIET);
+    stage.is(PresenceState::Unavailable, Some("at sea"));
+    let shown = stage.shown().len();
+    for _ in 0..2 {
+        stage.crash();
+        assert!(stage.connects.last().unwrap().resume.is_some());
+        assert_eq!(stage.shown().len(), shown);
+    }
+    stage.is(PresenceState::Unavailable, Some("ashore"));
+    assert_eq!(stage.shown().len(), shown + 1);
+    stage.crash();
+    stage.is(PresenceState::Unavailable, Some("ashore"));
+    assert_eq!(stage.shown().len(), shown + 1);
+    // A new session begins as nobody's: who is there is said again.
+    stage.cut(false);
+    assert_eq!(stage.shown().len(), 1);
+    stage.crash();
+    assert_eq!(stage.shown().len(), 1);
 }
