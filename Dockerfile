@@ -6,6 +6,8 @@
 # The bridge runs as user 65532, which must own the folder.
 
 FROM rust:1.95-slim-bookworm AS build
+# The allocator's own build asks for it.
+RUN apt-get update && apt-get install -y --no-install-recommends make
 WORKDIR /src
 COPY . .
 RUN cargo build --release --locked --bin messenger-bridge

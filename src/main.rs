@@ -12,6 +12,10 @@ use messenger_bridge::app::{
     store::store,
 };
 
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     harden();
     let handlers = Handlers {

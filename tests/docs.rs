@@ -209,7 +209,8 @@ fn included(folder: &Path, found: &mut BTreeSet<String>) {
 fn the_image_gets_all_that_its_build_reads() {
     let text = fs::read_to_string(root().join(".dockerignore")).expect("what the image does not get");
     let let_in: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix('!')).collect();
-    let mut needed = BTreeSet::from(["Cargo.toml".to_owned(), "Cargo.lock".to_owned(), "src/main.rs".to_owned()]);
+    let mut needed =
+        BTreeSet::from(["Cargo.toml", "Cargo.lock", ".cargo/config.toml", "src/main.rs"].map(str::to_owned));
     included(&root().join("src"), &mut needed);
     let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the manifest");
     // Cargo reads no manifest with a target that is not there.

@@ -40,7 +40,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// Making a room can take long on a busy homeserver.
 const WHOLE_TIMEOUT: Duration = Duration::from_mins(3);
-const IDLE_CONNECTIONS: usize = 64;
+const IDLE_CONNECTIONS: usize = 256;
 
 /// Characters kept of a homeserver's own sentence.
 const MESSAGE_LIMIT: usize = 200;

@@ -8,6 +8,7 @@ pub mod client;
 pub mod counters;
 pub mod lists;
 pub mod media;
+mod named;
 pub mod presence;
 pub mod presence_task;
 pub mod probe;

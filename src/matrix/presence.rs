@@ -5,9 +5,11 @@
 //! are more ghosts than the budget can keep up, those that were active last win. This file decides and holds no clock:
 //! times are milliseconds since some start. [`super::presence_task`] sends.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 
 use ruma::{OwnedUserId, UserId, presence::PresenceState};
+
+use super::named::{Named, Table};
 
 /// A kept ghost is refreshed when so long has passed since its last update.
 pub const REFRESH_AFTER: u64 = 20_000;
@@ -56,22 +58,86 @@ pub enum Step {
     Idle,
 }
 
+/// What a ghost is to be, in a byte: there may be many of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Online,
+    Away,
+    Busy,
+    Offline,
+}
+
+impl Seen {
+    fn of(state: &PresenceState) -> Self {
+        match state {
+            PresenceState::Online => Self::Online,
+            PresenceState::Offline => Self::Offline,
+            PresenceState::Unavailable => Self::Away,
+            other if other.as_str().ends_with("busy") => Self::Busy,
+            _ => Self::Away,
+        }
+    }
+
+    /// As a homeserver has it that knows busy, or does not.
+    fn shown(self, busy: bool) -> Self {
+        if self == Self::Busy && !busy { Self::Away } else { self }
+    }
+
+    /// As the homeserver spells it.
+    fn spelled(self) -> PresenceState {
+        match self {
+            Self::Online => PresenceState::Online,
+            Self::Away => PresenceState::Unavailable,
+            Self::Busy => PresenceState::from(BUSY),
+            Self::Offline => PresenceState::Offline,
+        }
+    }
+}
+
+/// Stands for a time where there is none: an `Option` would take twice the room.
+const NEVER: u64 = u64::MAX;
+
+/// Small, for fifty thousand of them are no rarity.
 #[derive(Debug)]
 struct Ghost {
-    name: OwnedUserId,
-    owner: OwnedUserId,
-    state: PresenceState,
-    status: Option<String>,
+    name: Box<str>,
+    status: Option<Box<str>>,
     /// When it was last active: changed or sent.
     active: u64,
-    /// When it was last sent, and as what.
-    shown: Option<(u64, PresenceState)>,
+    /// When it was last sent, if ever.
+    shown_at: u64,
+    /// When its change is due, or [`NEVER`].
+    change: u64,
+    /// When its refresh is due, or [`NEVER`].
+    refresh: u64,
+    owner: u32,
+    state: Seen,
+    /// As what it was last sent.
+    shown: Option<Seen>,
     /// What is to be shown differs from what was sent.
     dirty: bool,
     in_flight: bool,
-    change: Option<u64>,
-    refresh: Option<u64>,
     place: Place,
+}
+
+impl Named for Ghost {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Kept while it looks or has ghosts.
+#[derive(Debug)]
+struct Owner {
+    name: Box<str>,
+    watching: bool,
+    ghosts: Vec<u32>,
+}
+
+impl Named for Owner {
+    fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,15 +159,12 @@ pub struct Budget {
     room: usize,
     presence: bool,
     busy: bool,
-    next: u64,
-    names: HashMap<OwnedUserId, u64>,
-    ghosts: HashMap<u64, Ghost>,
-    owners: HashMap<OwnedUserId, HashSet<u64>>,
-    watching: HashSet<OwnedUserId>,
-    changes: BTreeSet<(u64, u64)>,
-    refreshes: BTreeSet<(u64, u64)>,
-    kept: BTreeSet<(u64, u64)>,
-    spare: BTreeSet<(u64, u64)>,
+    ghosts: Table<Ghost>,
+    owners: Table<Owner>,
+    changes: BTreeSet<(u64, u32)>,
+    refreshes: BTreeSet<(u64, u32)>,
+    kept: BTreeSet<(u64, u32)>,
+    spare: BTreeSet<(u64, u32)>,
 }
 
 impl Budget {
@@ -115,11 +178,8 @@ impl Budget {
             room: usize::try_from(rate * REFRESH_AFTER / 1_000).unwrap_or(usize::MAX),
             presence: false,
             busy: false,
-            next: 0,
-            names: HashMap::new(),
-            ghosts: HashMap::new(),
-            owners: HashMap::new(),
-            watching: HashSet::new(),
+            ghosts: Table::default(),
+            owners: Table::default(),
             changes: BTreeSet::new(),
             refreshes: BTreeSet::new(),
             kept: BTreeSet::new(),
@@ -144,45 +204,48 @@ impl Budget {
 
     /// No ghost is.
     pub fn is_empty(&self) -> bool {
-        self.ghosts.is_empty()
+        self.ghosts.len() == 0
     }
 
     /// A ghost's presence, for its owner to see. `false` if there was no room for it ([`GHOSTS`]).
     pub fn set(
         &mut self,
         now: u64,
-        ghost: OwnedUserId,
-        owner: OwnedUserId,
-        state: PresenceState,
-        status: Option<String>,
+        ghost: &UserId,
+        owner: &UserId,
+        state: &PresenceState,
+        status: Option<&str>,
     ) -> bool {
-        let status = status.filter(|text| !text.is_empty()).map(|text| text.chars().take(STATUS_LIMIT).collect());
-        let id = match self.names.get(&ghost) {
-            Some(id) => *id,
+        let status: Option<Box<str>> =
+            status.filter(|text| !text.is_empty()).map(|text| text.chars().take(STATUS_LIMIT).collect());
+        let state = Seen::of(state);
+        let id = match self.ghosts.find(ghost.as_str()) {
+            Some(id) => id,
             // Nothing of it is shown, so nothing is to be taken back.
-            None if state == PresenceState::Offline => return true,
+            None if state == Seen::Offline => return true,
             None if self.ghosts.len() >= GHOSTS => return false,
-            None => self.add(ghost, owner.clone(), now),
+            None => self.add(ghost.as_str(), owner.as_str(), now),
         };
-        let watched = self.watching.contains(&owner);
-        let Some(known) = self.ghosts.get_mut(&id) else { return true };
-        if known.owner != owner {
-            let before = std::mem::replace(&mut known.owner, owner.clone());
-            self.disown(&before, id);
-            self.owners.entry(owner).or_default().insert(id);
+        let owner = self.owner(owner.as_str());
+        let watched = self.watches(owner);
+        let Some(known) = self.ghosts.get_mut(id) else { return true };
+        let before = std::mem::replace(&mut known.owner, owner);
+        if before != owner {
+            self.disown(before, id);
+            self.own(owner, id);
         }
-        let Some(known) = self.ghosts.get_mut(&id) else { return true };
+        let Some(known) = self.ghosts.get_mut(id) else { return true };
         if known.shown.is_some() && known.state == state && known.status == status {
             return true;
         }
         (known.state, known.status, known.dirty) = (state, status, true);
-        if known.state != PresenceState::Offline {
+        if known.state != Seen::Offline {
             self.touch(id, now);
             self.schedule(id, now);
             return true;
         }
         // A busy ghost stays busy for an hour, everything else is forgotten by the homeserver at once.
-        let lasting = matches!(&known.shown, Some((_, shown)) if shown.as_str() == BUSY);
+        let lasting = known.shown == Some(Seen::Busy);
         let tell = known.in_flight || (known.shown.is_some() && (watched || lasting));
         self.put_in(id, Place::Out);
         if tell {
@@ -194,13 +257,16 @@ impl Budget {
     }
 
     /// An owner looks, or no longer does.
-    pub fn watch(&mut self, now: u64, owner: OwnedUserId, watching: bool) {
-        let ids: Vec<u64> = self.owners.get(&owner).into_iter().flatten().copied().collect();
-        if !watching {
-            self.watching.remove(&owner);
-        } else if self.watching.len() < GHOSTS {
-            self.watching.insert(owner);
-        }
+    pub fn watch(&mut self, now: u64, owner: &UserId, watching: bool) {
+        let known = match self.owners.find(owner.as_str()) {
+            None if !watching || self.owners.len() >= GHOSTS => return,
+            None => self.owner(owner.as_str()),
+            Some(known) => known,
+        };
+        let Some(owner) = self.owners.get_mut(known) else { return };
+        owner.watching = watching;
+        let ids = owner.ghosts.clone();
+        self.let_owner_go(known);
         for id in ids {
             self.settle(id);
             self.schedule(id, now);
@@ -209,12 +275,12 @@ impl Budget {
 
     /// A ghost sent a message or typed: the homeserver now shows it as online, so away is said again soon.
     pub fn note_activity(&mut self, now: u64, ghost: &UserId) {
-        let Some(id) = self.names.get(ghost).copied() else { return };
-        let Some(known) = self.ghosts.get_mut(&id) else { return };
-        if known.state == PresenceState::Offline {
+        let Some(id) = self.ghosts.find(ghost.as_str()) else { return };
+        let Some(known) = self.ghosts.get_mut(id) else { return };
+        if known.state == Seen::Offline {
             return;
         }
-        if matches!(&known.shown, Some((_, PresenceState::Unavailable))) {
+        if known.shown == Some(Seen::Away) {
             known.dirty = true;
         }
         self.touch(id, now);
@@ -246,19 +312,25 @@ impl Budget {
         self.slot = self.slot.max(now_micros.saturating_sub(self.interval)) + self.interval;
         self.unschedule(id);
         let busy = self.busy;
-        let Some(ghost) = self.ghosts.get_mut(&id) else { return Step::Idle };
-        let state = spelled(&ghost.state, busy);
-        (ghost.shown, ghost.dirty, ghost.in_flight) = (Some((now, state.clone())), false, true);
-        Step::Send(Put { ghost: ghost.name.clone(), state, status: ghost.status.clone() })
+        let Some(ghost) = self.ghosts.get_mut(id) else { return Step::Idle };
+        let state = ghost.state.shown(busy);
+        (ghost.shown_at, ghost.shown, ghost.dirty, ghost.in_flight) = (now, Some(state), false, true);
+        let status = ghost.status.as_deref().map(str::to_owned);
+        if let Ok(ghost) = UserId::parse(&*ghost.name) {
+            return Step::Send(Put { ghost, state: state.spelled(), status });
+        }
+        // It was an MXID when it came in.
+        self.forget(id);
+        Step::Until(now)
     }
 
     /// How sending went. A failed update is tried again; the end of a ghost's presence is not, for the homeserver forgets
     /// it by itself.
     pub fn done(&mut self, now: u64, ghost: &UserId, sent: bool) {
-        let Some(id) = self.names.get(ghost).copied() else { return };
-        let Some(known) = self.ghosts.get_mut(&id) else { return };
+        let Some(id) = self.ghosts.find(ghost.as_str()) else { return };
+        let Some(known) = self.ghosts.get_mut(id) else { return };
         known.in_flight = false;
-        if known.state == PresenceState::Offline && !known.dirty {
+        if known.state == Seen::Offline && !known.dirty {
             return self.forget(id);
         }
         // What changed meanwhile is news, not a repetition.
@@ -267,59 +339,77 @@ impl Budget {
         self.schedule(id, again);
     }
 
-    fn add(&mut self, name: OwnedUserId, owner: OwnedUserId, now: u64) -> u64 {
-        let id = self.next;
-        self.next += 1;
-        self.names.insert(name.clone(), id);
-        self.owners.entry(owner.clone()).or_default().insert(id);
-        let (state, place) = (PresenceState::Offline, Place::Out);
-        let ghost = Ghost {
-            name,
-            owner,
-            state,
+    fn add(&mut self, name: &str, owner: &str, now: u64) -> u32 {
+        let owner = self.owner(owner);
+        let id = self.ghosts.insert(Ghost {
+            name: name.into(),
             status: None,
             active: now,
+            shown_at: 0,
+            change: NEVER,
+            refresh: NEVER,
+            owner,
+            state: Seen::Offline,
             shown: None,
             dirty: true,
             in_flight: false,
-            change: None,
-            refresh: None,
-            place,
-        };
-        self.ghosts.insert(id, ghost);
+            place: Place::Out,
+        });
+        self.own(owner, id);
         id
     }
 
-    fn forget(&mut self, id: u64) {
+    fn forget(&mut self, id: u32) {
         self.put_in(id, Place::Out);
         self.unschedule(id);
-        if let Some(ghost) = self.ghosts.remove(&id) {
-            self.names.remove(&ghost.name);
-            self.disown(&ghost.owner, id);
+        if let Some(ghost) = self.ghosts.remove(id) {
+            self.disown(ghost.owner, id);
         }
     }
 
-    fn disown(&mut self, owner: &UserId, id: u64) {
-        if let Some(ids) = self.owners.get_mut(owner) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.owners.remove(owner);
-            }
+    /// The owner of this name, who may be new.
+    fn owner(&mut self, name: &str) -> u32 {
+        let known = self.owners.find(name);
+        let new = || Owner { name: name.into(), watching: false, ghosts: Vec::new() };
+        known.unwrap_or_else(|| self.owners.insert(new()))
+    }
+
+    fn watches(&self, owner: u32) -> bool {
+        self.owners.get(owner).is_some_and(|owner| owner.watching)
+    }
+
+    fn own(&mut self, owner: u32, id: u32) {
+        if let Some(owner) = self.owners.get_mut(owner) {
+            owner.ghosts.push(id);
         }
     }
 
-    fn touch(&mut self, id: u64, now: u64) {
+    fn disown(&mut self, owner: u32, id: u32) {
+        if let Some(owner) = self.owners.get_mut(owner) {
+            owner.ghosts.retain(|known| *known != id);
+        }
+        self.let_owner_go(owner);
+    }
+
+    /// Forgets an owner who does not look and has no ghosts.
+    fn let_owner_go(&mut self, owner: u32) {
+        if self.owners.get(owner).is_some_and(|owner| !owner.watching && owner.ghosts.is_empty()) {
+            self.owners.remove(owner);
+        }
+    }
+
+    fn touch(&mut self, id: u32, now: u64) {
         self.put_in(id, Place::Out);
-        if let Some(ghost) = self.ghosts.get_mut(&id) {
+        if let Some(ghost) = self.ghosts.get_mut(id) {
             ghost.active = now;
         }
         self.settle(id);
     }
 
     /// Puts a ghost where it belongs, moving the least recently active one out of the budget if there is no room.
-    fn settle(&mut self, id: u64) {
-        let Some(ghost) = self.ghosts.get(&id) else { return };
-        if ghost.state == PresenceState::Offline || !self.watching.contains(&ghost.owner) {
+    fn settle(&mut self, id: u32) {
+        let Some(ghost) = self.ghosts.get(id) else { return };
+        if ghost.state == Seen::Offline || !self.watches(ghost.owner) {
             return self.put_in(id, Place::Out);
         }
         if ghost.place != Place::Out {
@@ -333,8 +423,8 @@ impl Budget {
         }
     }
 
-    fn put_in(&mut self, id: u64, place: Place) {
-        let Some(ghost) = self.ghosts.get_mut(&id) else { return };
+    fn put_in(&mut self, id: u32, place: Place) {
+        let Some(ghost) = self.ghosts.get_mut(id) else { return };
         let before = std::mem::replace(&mut ghost.place, place);
         if before == place {
             return;
@@ -360,50 +450,33 @@ impl Budget {
     }
 
     /// Queues the ghost's change, not before `due`, if there is one to be sent; and its refresh.
-    fn schedule(&mut self, id: u64, due: u64) {
-        let Some(ghost) = self.ghosts.get_mut(&id) else { return };
-        if let Some(before) = ghost.change.take() {
-            self.changes.remove(&(before, id));
-        }
-        let wanted = self.watching.contains(&ghost.owner) || ghost.state == PresenceState::Offline;
+    fn schedule(&mut self, id: u32, due: u64) {
+        let Some(ghost) = self.ghosts.get(id) else { return };
+        let wanted = self.watches(ghost.owner) || ghost.state == Seen::Offline;
+        let Some(ghost) = self.ghosts.get_mut(id) else { return };
+        self.changes.remove(&(std::mem::replace(&mut ghost.change, NEVER), id));
         if ghost.dirty && wanted && !ghost.in_flight {
-            let due = ghost.shown.as_ref().map_or(due, |(at, _)| due.max(at + SPACING));
-            ghost.change = Some(due);
-            self.changes.insert((due, id));
+            ghost.change = if ghost.shown.is_some() { due.max(ghost.shown_at + SPACING) } else { due };
+            self.changes.insert((ghost.change, id));
         }
         self.reschedule(id);
     }
 
     /// Queues the ghost's refresh if it is kept and has no change to be sent.
-    fn reschedule(&mut self, id: u64) {
-        let Some(ghost) = self.ghosts.get_mut(&id) else { return };
-        if let Some(before) = ghost.refresh.take() {
-            self.refreshes.remove(&(before, id));
-        }
-        if let (Place::Kept, false, None, Some((at, _))) = (ghost.place, ghost.in_flight, ghost.change, &ghost.shown) {
-            let due = at + REFRESH_AFTER;
-            ghost.refresh = Some(due);
-            self.refreshes.insert((due, id));
+    fn reschedule(&mut self, id: u32) {
+        let Some(ghost) = self.ghosts.get_mut(id) else { return };
+        self.refreshes.remove(&(std::mem::replace(&mut ghost.refresh, NEVER), id));
+        let kept = ghost.place == Place::Kept && ghost.shown.is_some();
+        if kept && !ghost.in_flight && ghost.change == NEVER {
+            ghost.refresh = ghost.shown_at + REFRESH_AFTER;
+            self.refreshes.insert((ghost.refresh, id));
         }
     }
 
-    fn unschedule(&mut self, id: u64) {
-        let Some(ghost) = self.ghosts.get_mut(&id) else { return };
-        if let Some(due) = ghost.change.take() {
-            self.changes.remove(&(due, id));
-        }
-        if let Some(due) = ghost.refresh.take() {
-            self.refreshes.remove(&(due, id));
-        }
-    }
-}
-
-/// As the homeserver spells it: busy in its own word where it has one, else away.
-fn spelled(state: &PresenceState, busy: bool) -> PresenceState {
-    match state {
-        PresenceState::Online | PresenceState::Unavailable | PresenceState::Offline => state.clone(),
-        other if busy && other.as_str().ends_with("busy") => PresenceState::from(BUSY),
-        _ => PresenceState::Unavailable,
+    fn unschedule(&mut self, id: u32) {
+        let Some(ghost) = self.ghosts.get_mut(id) else { return };
+        self.changes.remove(&(std::mem::replace(&mut ghost.change, NEVER), id));
+        self.refreshes.remove(&(std::mem::replace(&mut ghost.refresh, NEVER), id));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use ruma::{OwnedUserId, UserId, presence::PresenceState};
+use ruma::{UserId, presence::PresenceState};
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 
 use super::{
@@ -46,14 +46,14 @@ impl PresenceKeeper {
     }
 
     /// See [`Budget::set`].
-    pub fn set(&self, ghost: OwnedUserId, owner: OwnedUserId, state: PresenceState, status: Option<String>) {
+    pub fn set(&self, ghost: &UserId, owner: &UserId, state: &PresenceState, status: Option<&str>) {
         if !self.change(|budget, now| budget.set(now, ghost, owner, state, status)) {
             self.counters.add(Count::PresenceForgotten);
         }
     }
 
     /// See [`Budget::watch`].
-    pub fn watch(&self, owner: OwnedUserId, watching: bool) {
+    pub fn watch(&self, owner: &UserId, watching: bool) {
         self.change(|budget, now| budget.watch(now, owner, watching));
     }
 

@@ -40,8 +40,10 @@ impl Now {
     pub fn perform(self: &Arc<Self>, ephemeral: Ephemeral) {
         match ephemeral {
             Ephemeral::Typing { room, user, timeout } => self.typing(room, user, timeout),
-            Ephemeral::Presence { ghost, owner, state, status } => self.presence.set(ghost, owner, state, status),
-            Ephemeral::Watching { owner, watching } => self.presence.watch(owner, watching),
+            Ephemeral::Presence { ghost, owner, state, status } => {
+                self.presence.set(&ghost, &owner, &state, status.as_deref());
+            }
+            Ephemeral::Watching { owner, watching } => self.presence.watch(&owner, watching),
         }
     }
 
