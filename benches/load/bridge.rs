@@ -106,6 +106,15 @@ impl Bridge {
         }
     }
 
+    /// How long the store takes to open that the bridge has closed.
+    pub fn open_store(&self) -> Duration {
+        let began = Instant::now();
+        let store = messenger_bridge::store::sled::SledBackend::open_existing(&self.folder.path().join("data"));
+        let took = began.elapsed();
+        store.and_then(messenger_bridge::store::sled::SledBackend::close).expect("the store");
+        took
+    }
+
     /// How large the store is on disk, in bytes.
     pub fn store_size(&self) -> u64 {
         let files = fs::read_dir(self.folder.path().join("data")).into_iter().flatten().flatten();

@@ -231,6 +231,7 @@ async fn scale(logins: u32, contacts: u32, seconds: u32) {
     let after = stage.bridge.usage();
     let store = stage.bridge.store_size();
     let stopped = stage.bridge.stop();
+    let opened = stage.bridge.open_store();
     stage.server.recount();
     let began = Instant::now();
     let ready_again = stage.bridge.launch().await;
@@ -243,7 +244,7 @@ async fn scale(logins: u32, contacts: u32, seconds: u32) {
         "scenario": "scale", "logins": logins, "contacts": contacts,
         "ready_s": ready.as_secs_f64(), "online_s": online.as_secs_f64(),
         "rss_kb": after.rss, "idle_cpu_percent": (after.cpu - quiet.cpu) * 100.0 / f64::from(seconds.max(1)),
-        "store_bytes": store, "stop_s": stopped.as_secs_f64(), "ready_again_s": ready_again.as_secs_f64(),
+        "store_bytes": store, "open_s": opened.as_secs_f64(), "stop_s": stopped.as_secs_f64(), "ready_again_s": ready_again.as_secs_f64(),
         "back_s": back.as_secs_f64(), "resumed": resumed, "rss_again_kb": rss_again,
         "seen_again": stage.server.seen.load(std::sync::atomic::Ordering::Relaxed),
     }));
