@@ -250,10 +250,11 @@ async fn scale(logins: u32, contacts: u32, seconds: u32) {
     }));
 }
 
-/// Waits until the bridge has nothing left to do at once: less than 5 % of a core for two seconds.
+/// Waits until the bridge has nothing left to do at once: less than 5 % of a core for two seconds. At most two minutes: what is
+/// not calm then shows in what it uses while idle.
 async fn settle(stage: &Stage) {
-    let mut calm = 0;
-    while calm < 4 {
+    let (began, mut calm) = (Instant::now(), 0);
+    while calm < 4 && began.elapsed() < Duration::from_mins(2) {
         let before = stage.bridge.usage().cpu;
         tokio::time::sleep(Duration::from_millis(500)).await;
         calm = if stage.bridge.usage().cpu - before <= 0.025 { calm + 1 } else { 0 };

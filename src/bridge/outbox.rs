@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 use crate::{
     domain::{
-        DebtId, Timestamp,
+        DebtId, LoginId, Timestamp,
         effect::{Debt, Lane},
     },
     store::{Store, StoreError},
@@ -62,6 +62,24 @@ impl Kind {
     }
 }
 
+/// Who pays the debts of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payer {
+    /// A login's stream.
+    Stream,
+    /// The homeserver, which takes only so many requests at once.
+    Homeserver,
+}
+
+/// The login whose stream pays a lane; `None`: the homeserver does.
+fn stream_of(lane: &Lane) -> Option<&LoginId> {
+    match lane {
+        Lane::ToXmpp(contact) => Some(&contact.login),
+        Lane::Login(login) => Some(login),
+        Lane::ToMatrix(_) | Lane::Ghost(_) | Lane::Management(_) | Lane::Space(_) | Lane::Person(_) => None,
+    }
+}
+
 /// A lane that has debts.
 #[derive(Debug, Default)]
 struct LaneState {
@@ -85,7 +103,12 @@ struct LaneState {
 #[derive(Debug, Default)]
 pub struct Outbox {
     lanes: HashMap<Lane, LaneState>,
+    /// The lanes that each login's stream pays: among half a million they are found at once.
+    streams: HashMap<LoginId, BTreeSet<Lane>>,
+    /// Those of streams that may be paid.
     ready: VecDeque<Lane>,
+    /// Those that the homeserver pays. Apart, for while it has enough in hand nobody goes through them.
+    asking: VecDeque<Lane>,
     timers: BTreeSet<(u64, Lane)>,
     waiting: HashMap<DebtId, Vec<Lane>>,
     /// What is owed, each with the kind of its lane.
@@ -112,6 +135,9 @@ impl Outbox {
         self.unpaid.insert(debt.id, kind);
         self.waiting_by[kind as usize].insert(debt.id, debt.made);
         self.lanes.entry(debt.lane.clone()).or_default().debts.insert(debt.id);
+        if let Some(login) = stream_of(&debt.lane) {
+            self.streams.entry(login.clone()).or_default().insert(debt.lane.clone());
+        }
         self.wake(&debt.lane);
     }
 
@@ -144,9 +170,9 @@ impl Outbox {
     }
 
     /// A lane that may have something to pay; each is given once until it is woken again.
-    pub fn next_ready(&mut self) -> Option<Lane> {
+    pub fn next_ready(&mut self, payer: Payer) -> Option<Lane> {
         loop {
-            let lane = self.ready.pop_front()?;
+            let lane = self.queue(payer).pop_front()?;
             // One that was emptied while it stood there stays in the queue; if it has debts again, it stands there twice.
             if let Some(state) = self.lanes.get_mut(&lane)
                 && std::mem::take(&mut state.queued)
@@ -166,8 +192,15 @@ impl Outbox {
     }
 
     /// How many lanes stand in the queue.
-    pub fn ready(&self) -> usize {
-        self.ready.len()
+    pub fn ready(&mut self, payer: Payer) -> usize {
+        self.queue(payer).len()
+    }
+
+    fn queue(&mut self, payer: Payer) -> &mut VecDeque<Lane> {
+        match payer {
+            Payer::Stream => &mut self.ready,
+            Payer::Homeserver => &mut self.asking,
+        }
     }
 
     /// Puts a lane back into the queue.
@@ -176,7 +209,8 @@ impl Outbox {
             && !state.queued
         {
             state.queued = true;
-            self.ready.push_back(lane.clone());
+            let queue = if stream_of(lane).is_some() { &mut self.ready } else { &mut self.asking };
+            queue.push_back(lane.clone());
         }
     }
 
@@ -188,9 +222,9 @@ impl Outbox {
         self.wake(lane);
     }
 
-    /// Wakes every lane that fits, such as those of a login whose stream has come up.
-    pub fn wake_where(&mut self, fits: impl Fn(&Lane) -> bool) {
-        for lane in self.lanes_where(fits) {
+    /// Wakes the lanes of a login's stream, in order: it has come up, or takes more again.
+    pub fn wake_stream(&mut self, login: &LoginId) {
+        for lane in self.streams.get(login).cloned().unwrap_or_default() {
             self.wake(&lane);
         }
     }
@@ -235,6 +269,7 @@ impl Outbox {
             state.debts.remove(&debt);
             if state.debts.is_empty() {
                 self.lanes.remove(lane);
+                self.unlist(lane);
             }
         }
         if let Some(state) = self.lanes.get_mut(lane) {
@@ -252,6 +287,16 @@ impl Outbox {
         }
         for lane in self.waiting.remove(&debt).unwrap_or_default() {
             self.wake(&lane);
+        }
+    }
+
+    fn unlist(&mut self, lane: &Lane) {
+        let Some(login) = stream_of(lane) else { return };
+        if let Some(lanes) = self.streams.get_mut(login) {
+            lanes.remove(lane);
+            if lanes.is_empty() {
+                self.streams.remove(login);
+            }
         }
     }
 
@@ -325,7 +370,12 @@ impl Outbox {
     /// Forgets the lanes that fit (their login is gone).
     pub fn forget_where(&mut self, fits: impl Fn(&Lane) -> bool) {
         self.lanes.retain(|lane, _| !fits(lane));
+        self.streams.retain(|_, lanes| {
+            lanes.retain(|lane| !fits(lane));
+            !lanes.is_empty()
+        });
         self.ready.retain(|lane| !fits(lane));
+        self.asking.retain(|lane| !fits(lane));
         self.timers.retain(|(_, lane)| !fits(lane));
     }
 }
@@ -341,7 +391,6 @@ pub fn scatter(number: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::LoginId;
 
     #[test]
     fn pauses_double_up_to_a_bound_and_obey_the_other_side() {
@@ -426,7 +475,37 @@ mod tests {
         assert_eq!((walk(&outbox, None), outbox.lanes.len()), (None, 0));
         // Emptied while it stood in the queue, and filled again: it is given once.
         outbox.added(&debt(11));
-        assert_eq!((outbox.next_ready(), outbox.next_ready()), (Some(lane.clone()), None));
+        assert_eq!((outbox.next_ready(Payer::Stream), outbox.next_ready(Payer::Stream)), (Some(lane.clone()), None));
+    }
+
+    #[test]
+    fn lanes_of_a_stream_are_woken_alone_and_stand_apart_from_the_homeservers() {
+        use crate::domain::effect::Effect;
+        let (ours, other) = (LoginId::derive("a", "b", "c"), LoginId::derive("d", "e", "f"));
+        let debt = |id, lane: &Lane| Debt {
+            id: DebtId(id),
+            lane: lane.clone(),
+            effect: Effect::CreateSpace,
+            after: None,
+            made: Timestamp(0),
+            tried: false,
+        };
+        let lanes = [Lane::Login(ours.clone()), Lane::Login(other.clone()), Lane::Space(ours.clone())];
+        let mut outbox = Outbox::default();
+        for (id, lane) in (0..).zip(&lanes) {
+            outbox.added(&debt(id, lane));
+        }
+        assert_eq!((outbox.ready(Payer::Stream), outbox.ready(Payer::Homeserver)), (2, 1));
+        assert_eq!(outbox.next_ready(Payer::Homeserver), Some(lanes[2].clone()));
+        while outbox.next_ready(Payer::Stream).is_some() {}
+        outbox.wake_stream(&ours);
+        assert_eq!(outbox.next_ready(Payer::Stream), Some(lanes[0].clone()));
+        assert_eq!(outbox.next_ready(Payer::Stream), None);
+        outbox.removed(&lanes[0], DebtId(0));
+        outbox.forget_where(|lane| *lane == lanes[1]);
+        outbox.wake_stream(&ours);
+        outbox.wake_stream(&other);
+        assert_eq!((outbox.ready(Payer::Stream), outbox.streams.len()), (0, 0));
     }
 
     #[test]
@@ -436,7 +515,7 @@ mod tests {
         outbox.lanes.insert(lane.clone(), LaneState::default());
         outbox.wake(&lane);
         outbox.wake(&lane);
-        assert_eq!(outbox.next_ready(), Some(lane));
-        assert_eq!(outbox.next_ready(), None);
+        assert_eq!(outbox.next_ready(Payer::Stream), Some(lane));
+        assert_eq!(outbox.next_ready(Payer::Stream), None);
     }
 }

@@ -313,7 +313,7 @@ impl Engine {
     }
 
     fn wake_files(&mut self, login: &LoginId) {
-        self.bridge.outbox.wake_where(|lane| matches!(lane, Lane::ToXmpp(contact) if contact.login == *login));
+        self.bridge.outbox.wake_stream(login);
     }
 
     /// The service has given a slot, or not: `None` is no answer in time.

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Engine, REQUESTS, fetch::Next, files::outgoing, session::WINDOW};
 use crate::{
-    bridge::{look::NAME, meter::Fate, question::Question},
+    bridge::{look::NAME, meter::Fate, outbox::Payer, question::Question},
     domain::{
         DebtId, LoginId, Output, Timestamp, bridge_state,
         effect::{Composed, ContactKey, Debt, Effect, Lane, MatrixEvent, Notice, Outgoing, Sender},
@@ -32,24 +32,21 @@ pub(super) enum Due {
 }
 
 impl Engine {
-    /// Hands out what is due, lane by lane, each lane once.
+    /// Hands out what is due, lane by lane, each lane once. Streams do not wait for the homeserver.
     pub(super) fn pay(&mut self) -> Result<(), StoreError> {
-        for _ in 0..self.bridge.outbox.ready() {
-            let Some(lane) = self.bridge.outbox.next_ready() else { break };
-            match &lane {
-                Lane::ToXmpp(ContactKey { login, .. }) | Lane::Login(login) => {
-                    let login = login.clone();
-                    self.pay_stream(&login, &lane)?;
-                }
-                Lane::ToMatrix(_) | Lane::Ghost(_) | Lane::Management(_) | Lane::Space(_) | Lane::Person(_) => {
-                    if self.requests.len() >= REQUESTS {
-                        // Streams do not wait for the homeserver.
-                        self.bridge.outbox.wake(&lane);
-                        continue;
-                    }
-                    self.pay_homeserver(&lane)?;
-                }
+        for _ in 0..self.bridge.outbox.ready(Payer::Stream) {
+            let Some(lane) = self.bridge.outbox.next_ready(Payer::Stream) else { break };
+            if let Lane::ToXmpp(ContactKey { login, .. }) | Lane::Login(login) = &lane {
+                let login = login.clone();
+                self.pay_stream(&login, &lane)?;
             }
+        }
+        for _ in 0..self.bridge.outbox.ready(Payer::Homeserver) {
+            if self.requests.len() >= REQUESTS {
+                break;
+            }
+            let Some(lane) = self.bridge.outbox.next_ready(Payer::Homeserver) else { break };
+            self.pay_homeserver(&lane)?;
         }
         Ok(())
     }
@@ -493,10 +490,7 @@ impl Engine {
             && live.unconfirmed.len() < WINDOW / 2
         {
             live.window_full = false;
-            let ours = login.clone();
-            self.bridge.outbox.wake_where(
-                |lane| matches!(lane, Lane::ToXmpp(ContactKey { login, .. }) | Lane::Login(login) if *login == ours),
-            );
+            self.bridge.outbox.wake_stream(login);
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::{
         BareJid, LoginId, Output, StreamId, Timestamp,
         capability::Profile,
         credentials::Credentials,
-        effect::{ContactKey, Lane},
+        effect::Lane,
         stream::{ConnectOrder, Refusal, StreamEnd, StreamOrder, StreamReport, StreamUp},
     },
     store::{StoreError, session::Session, trouble::Suspended},
@@ -373,10 +373,7 @@ impl Engine {
         self.join_rooms(login)?;
         self.ask_displayed(login)?;
         self.look_at_rooms(login)?;
-        let ours = login.clone();
-        self.bridge.outbox.wake_where(
-            |lane| matches!(lane, Lane::ToXmpp(ContactKey { login, .. }) | Lane::Login(login) if *login == ours),
-        );
+        self.bridge.outbox.wake_stream(login);
         Ok(())
     }
 
