@@ -72,7 +72,7 @@ pub enum Payer {
 }
 
 /// The login whose stream pays a lane; `None`: the homeserver does.
-fn stream_of(lane: &Lane) -> Option<&LoginId> {
+pub fn stream_of(lane: &Lane) -> Option<&LoginId> {
     match lane {
         Lane::ToXmpp(contact) => Some(&contact.login),
         Lane::Login(login) => Some(login),

@@ -5,7 +5,12 @@ use serde_json::json;
 
 use super::{Engine, REQUESTS, fetch::Next, files::outgoing, session::WINDOW};
 use crate::{
-    bridge::{look::NAME, meter::Fate, outbox::Payer, question::Question},
+    bridge::{
+        look::NAME,
+        meter::Fate,
+        outbox::{Payer, stream_of},
+        question::Question,
+    },
     domain::{
         DebtId, LoginId, Output, Timestamp, bridge_state,
         effect::{Composed, ContactKey, Debt, Effect, Lane, MatrixEvent, Notice, Outgoing, Sender},
@@ -36,9 +41,8 @@ impl Engine {
     pub(super) fn pay(&mut self) -> Result<(), StoreError> {
         for _ in 0..self.bridge.outbox.ready(Payer::Stream) {
             let Some(lane) = self.bridge.outbox.next_ready(Payer::Stream) else { break };
-            if let Lane::ToXmpp(ContactKey { login, .. }) | Lane::Login(login) = &lane {
-                let login = login.clone();
-                self.pay_stream(&login, &lane)?;
+            if let Some(login) = stream_of(&lane) {
+                self.pay_stream(login, &lane)?;
             }
         }
         for _ in 0..self.bridge.outbox.ready(Payer::Homeserver) {
