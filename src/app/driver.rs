@@ -40,7 +40,7 @@ use crate::{
 /// being read.
 pub const MAILBOX: usize = 1024;
 /// Inputs that are handled as one batch, and committed together, at most.
-const BATCH: usize = 128;
+const BATCH: usize = 256;
 /// Pause before a commit that failed is tried again.
 const COMMIT_AGAIN: Duration = Duration::from_secs(1);
 

@@ -71,8 +71,9 @@ pub use self::files::TRANSFERS;
 /// Milliseconds between the starts of two logins: a hundred a second sign in or resume.
 const STARTS: u64 = 10;
 
-/// How many requests to the homeserver are out at once.
-const REQUESTS: usize = 32;
+/// How many requests to the homeserver a shell has in hand. More than it has on the way at once, so that the next need not wait for the
+/// commit of an answer.
+const REQUESTS: usize = 128;
 
 /// Whom a stream is for.
 enum Carrier {

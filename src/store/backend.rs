@@ -99,14 +99,6 @@ impl Batch {
         self.writes.insert(key.into(), None);
     }
 
-    /// Sets `key`'s fate and returns the one that it had, if any. `None` takes the key out of the batch.
-    pub(super) fn replace(&mut self, key: Vec<u8>, fate: Option<Fate>) -> Option<Fate> {
-        match fate {
-            Some(fate) => self.writes.insert(key, fate),
-            None => self.writes.remove(&key),
-        }
-    }
-
     /// The fate of `key`, if the batch has one for it.
     pub fn fate(&self, key: &[u8]) -> Option<&Fate> {
         self.writes.get(key)

@@ -37,7 +37,6 @@ pub fn bring_up<B: Backend>(
     if found == Some(known) {
         return Ok(found);
     }
-    let before = overlay.savepoint();
     for to in found.map_or(known, |found| found + 1)..=known {
         let done = match steps.iter().find(|step| step.to == to) {
             _ if found.is_none() => Ok(()),
@@ -45,7 +44,7 @@ pub fn bring_up<B: Backend>(
             None => Err(StoreError::OlderSchema { found: to - 1, known }),
         };
         if let Err(error) = done {
-            overlay.rollback(before);
+            overlay.discard();
             return Err(error);
         }
     }

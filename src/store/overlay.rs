@@ -1,41 +1,24 @@
-//! Pending writes over a backend: read through at once, committed together, dropped one input at a time.
+//! Pending writes over a backend: read through at once, and committed together.
 
 use std::cmp::Ordering;
 use std::ops::Bound;
 
-use super::backend::{Backend, Batch, Fate, Record, StoreError};
+use super::backend::{Backend, Batch, Record, StoreError};
 use super::memory::first_after;
-
-/// When to stop adding and commit: pending bytes (keys and values) at which [`Overlay::is_full`] says so.
-pub const FULL_AT_BYTES: usize = 8 << 20;
-/// As [`FULL_AT_BYTES`], in writes.
-pub const FULL_AT_WRITES: usize = 50_000;
 
 /// The writes of one batch of inputs, laid over `B`.
 ///
-/// Memory is bounded by its user: the engine takes a bounded number of inputs per batch and stops early once
-/// [`Overlay::is_full`]; one input's own writes are bounded by the size of the input.
+/// Memory is bounded by its user: the engine takes a bounded number of inputs per batch, and one input's own writes are bounded by the
+/// size of the input.
 pub struct Overlay<B> {
     backend: B,
     pending: Batch,
-    /// What each write since the last commit replaced, oldest first: going back is replaying this from the end.
-    undo: Vec<(Vec<u8>, Option<Fate>)>,
-    bytes: usize,
-    /// Counts commits, so that a savepoint from before one is known to be stale.
-    epoch: u64,
-}
-
-/// A point to which an overlay can be rolled back, until its next commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Savepoint {
-    epoch: u64,
-    undo: usize,
 }
 
 impl<B: Backend> Overlay<B> {
     /// An overlay without pending writes.
     pub fn new(backend: B) -> Self {
-        Self { backend, pending: Batch::new(), undo: Vec::new(), bytes: 0, epoch: 0 }
+        Self { backend, pending: Batch::new() }
     }
 
     /// The value under `key`, as it will be once this batch is committed.
@@ -51,18 +34,12 @@ impl<B: Backend> Overlay<B> {
 
     /// Puts `value` under `key`.
     pub fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        self.write(key.into(), Some(value.into()));
+        self.pending.put(key, value);
     }
 
     /// Removes `key`, whether it is there or not.
     pub fn remove(&mut self, key: impl Into<Vec<u8>>) {
-        self.write(key.into(), None);
-    }
-
-    fn write(&mut self, key: Vec<u8>, fate: Fate) {
-        self.bytes += key.len() + fate.as_ref().map_or(0, Vec::len);
-        let before = self.pending.replace(key.clone(), Some(fate));
-        self.undo.push((key, before));
+        self.pending.remove(key);
     }
 
     /// Records whose keys begin with `prefix`, strictly after `after` if given, ascending, at most `limit`, as they will
@@ -105,28 +82,13 @@ impl<B: Backend> Overlay<B> {
         Ok(out)
     }
 
-    /// Marks where the pending writes stand, before an input is handled.
-    pub fn savepoint(&self) -> Savepoint {
-        Savepoint { epoch: self.epoch, undo: self.undo.len() }
-    }
-
-    /// Drops every write made since `to`, and nothing else. Savepoints nest. One from before the last commit has nothing
-    /// left to go back over, for what is committed stays.
-    pub fn rollback(&mut self, to: Savepoint) {
-        debug_assert_eq!(to.epoch, self.epoch, "a savepoint does not outlive a commit");
-        if to.epoch != self.epoch {
-            return;
-        }
-        while self.undo.len() > to.undo {
-            let Some((key, before)) = self.undo.pop() else { break };
-            let length = key.len();
-            let undone = self.pending.replace(key, before).flatten();
-            self.bytes -= length + undone.map_or(0, |value| value.len());
-        }
+    /// Drops every pending write.
+    pub fn discard(&mut self) {
+        self.pending = Batch::new();
     }
 
     /// Commits everything pending as one batch, durable when this returns `Ok`; without pending writes it does nothing.
-    /// After an error the pending writes are still here: commit again, or roll back.
+    /// After an error the pending writes are still here: commit again, or discard them.
     ///
     /// # Errors
     /// As [`Backend::commit`].
@@ -135,20 +97,12 @@ impl<B: Backend> Overlay<B> {
             self.backend.commit(&self.pending)?;
             self.pending = Batch::new();
         }
-        self.undo.clear();
-        self.bytes = 0;
-        self.epoch += 1;
         Ok(())
     }
 
     /// Whether there is anything to commit.
     pub fn is_dirty(&self) -> bool {
         !self.pending.is_empty()
-    }
-
-    /// Whether it is time to commit before another input is handled.
-    pub fn is_full(&self) -> bool {
-        self.bytes >= FULL_AT_BYTES || self.undo.len() >= FULL_AT_WRITES
     }
 
     /// How many keys are pending.
@@ -159,17 +113,6 @@ impl<B: Backend> Overlay<B> {
     /// The backend below, without the pending writes.
     pub fn backend(&self) -> &B {
         &self.backend
-    }
-
-    /// The backend below, to write past the overlay (import, migration). Only while nothing is pending.
-    pub fn backend_mut(&mut self) -> &mut B {
-        debug_assert!(!self.is_dirty(), "a write past the overlay would be hidden by it");
-        &mut self.backend
-    }
-
-    /// Gives the backend back; pending writes are dropped.
-    pub fn into_backend(self) -> B {
-        self.backend
     }
 }
 
@@ -220,43 +163,12 @@ mod tests {
         assert_eq!(disk.commits(), 0);
     }
 
-    #[test]
-    fn one_inputs_part_is_dropped_alone() {
-        let mut overlay = Overlay::new(MemoryBackend::new());
-        overlay.put("a", "first");
-        let before = overlay.savepoint();
-        overlay.put("a", "second");
-        overlay.put("b", "second");
-        let inner = overlay.savepoint();
-        overlay.remove("a");
-        overlay.rollback(inner);
-        assert_eq!(overlay.get(b"a").unwrap(), Some(b"second".to_vec()));
-        overlay.rollback(before);
-        assert_eq!(overlay.scan(b"", None, 9).unwrap(), [(b"a".to_vec(), b"first".to_vec())]);
-        assert_eq!((overlay.pending(), overlay.bytes), (1, 6));
-    }
-
-    #[test]
-    fn fullness_follows_bytes_and_writes_and_is_undone() {
-        let mut overlay = Overlay::new(MemoryBackend::new());
-        let start = overlay.savepoint();
-        overlay.put("a", vec![0; FULL_AT_BYTES]);
-        assert!(overlay.is_full());
-        overlay.rollback(start);
-        assert!(!overlay.is_full());
-        (0..FULL_AT_WRITES).for_each(|_| overlay.remove("a"));
-        assert!(overlay.is_full());
-        overlay.commit().unwrap();
-        assert!(!overlay.is_full());
-    }
-
     #[derive(Debug, Clone)]
     enum Step {
         Put(Vec<u8>, u8),
         Remove(Vec<u8>),
         Commit,
-        Savepoint,
-        Rollback,
+        Discard,
     }
 
     fn key() -> impl Strategy<Value = Vec<u8>> {
@@ -268,8 +180,7 @@ mod tests {
             4 => (key(), any::<u8>()).prop_map(|(key, value)| Step::Put(key, value)),
             3 => key().prop_map(Step::Remove),
             1 => Just(Step::Commit),
-            1 => Just(Step::Savepoint),
-            1 => Just(Step::Rollback),
+            1 => Just(Step::Discard),
         ]
     }
 
@@ -283,14 +194,13 @@ mod tests {
         ) {
             let mut overlay = Overlay::new(MemoryBackend::new());
             let mut model: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-            let mut saved = (overlay.savepoint(), model.clone());
+            let mut committed = model.clone();
             for step in steps {
                 match step {
                     Step::Put(key, value) => { overlay.put(key.clone(), [value]); model.insert(key, vec![value]); }
                     Step::Remove(key) => { overlay.remove(key.clone()); model.remove(&key); }
-                    Step::Commit => { overlay.commit().unwrap(); saved = (overlay.savepoint(), model.clone()); }
-                    Step::Savepoint => saved = (overlay.savepoint(), model.clone()),
-                    Step::Rollback => { overlay.rollback(saved.0); model = saved.1.clone(); }
+                    Step::Commit => { overlay.commit().unwrap(); committed = model.clone(); }
+                    Step::Discard => { overlay.discard(); model = committed.clone(); }
                 }
                 let expected: Vec<Record> = model.iter()
                     .filter(|(key, _)| key.starts_with(&prefix) && after.as_ref().is_none_or(|after| *key > after))
