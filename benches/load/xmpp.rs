@@ -320,7 +320,9 @@ impl Server {
         if kind != "get" && kind != "set" {
             return None;
         }
-        let result = |inner: &str| format!("<iq type='result' id='{id}' to='{account}@{DOMAIN}'>{inner}</iq>");
+        // Who was asked answers; what was asked of nobody, the account does.
+        let from = attribute(text, "to").map(|asked| format!(" from='{asked}'")).unwrap_or_default();
+        let result = |inner: &str| format!("<iq type='result' id='{id}'{from} to='{account}@{DOMAIN}'>{inner}</iq>");
         if text.contains("urn:ietf:params:xml:ns:xmpp-bind") {
             let jid = format!("{account}@{DOMAIN}/bridge");
             return Some(result(&format!("<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>{jid}</jid></bind>")));
@@ -341,7 +343,7 @@ impl Server {
             ));
         }
         Some(format!(
-            "<iq type='error' id='{id}' to='{account}@{DOMAIN}'><error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
+            "<iq type='error' id='{id}'{from} to='{account}@{DOMAIN}'><error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
         ))
     }
 }

@@ -18,6 +18,9 @@ const FIRST_PAUSE: u64 = 1_000;
 /// Longest pause between two tries.
 const LONGEST_PAUSE: u64 = 5 * 60 * 1_000;
 
+/// Room that is kept though few lanes need it, in lanes.
+const ROOM: usize = 1024;
+
 /// The kinds of lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "those of Lane")]
@@ -288,6 +291,23 @@ impl Outbox {
         for lane in self.waiting.remove(&debt).unwrap_or_default() {
             self.wake(&lane);
         }
+        self.give_back();
+    }
+
+    /// The room that a burst took: a sign-in owes the homeserver every contact of a roster at once.
+    fn give_back(&mut self) {
+        let too_much = |length: usize, capacity: usize| capacity > ROOM && length < capacity / 8;
+        for queue in [&mut self.ready, &mut self.asking] {
+            if too_much(queue.len(), queue.capacity()) {
+                queue.shrink_to(queue.len() * 2);
+            }
+        }
+        if too_much(self.lanes.len(), self.lanes.capacity()) {
+            self.lanes.shrink_to(self.lanes.len() * 2);
+        }
+        if too_much(self.unpaid.len(), self.unpaid.capacity()) {
+            self.unpaid.shrink_to(self.unpaid.len() * 2);
+        }
     }
 
     fn unlist(&mut self, lane: &Lane) {
@@ -391,6 +411,10 @@ pub fn scatter(number: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{
+        BareJid,
+        effect::{ContactKey, Effect},
+    };
 
     #[test]
     fn pauses_double_up_to_a_bound_and_obey_the_other_side() {
@@ -407,6 +431,32 @@ mod tests {
         outbox.failed(&lane, DebtId(7), 0, Some(3_600_000));
         assert_eq!(outbox.lanes[&lane].not_before, 3_600_000);
         assert!(!outbox.may_go(&lane, 3_599_999) && outbox.may_go(&lane, 3_600_000));
+    }
+
+    #[test]
+    fn what_a_burst_took_is_given_back() {
+        let mut outbox = Outbox::default();
+        let login = LoginId::derive("a", "b", "c");
+        let debt = |number: u64| Debt {
+            id: DebtId(number),
+            lane: Lane::Ghost(ContactKey {
+                login: login.clone(),
+                contact: BareJid::parse(&format!("c{number}@x")).expect("an address"),
+            }),
+            effect: Effect::RegisterGhost,
+            after: None,
+            made: Timestamp(0),
+            tried: false,
+        };
+        (0..50_000).for_each(|number| outbox.added(&debt(number)));
+        for number in 0..50_000 {
+            let lane = outbox.next_ready(Payer::Homeserver).expect("a lane");
+            assert_eq!(lane, debt(number).lane);
+            outbox.removed(&lane, DebtId(number));
+        }
+        assert!(outbox.is_empty() && outbox.next_ready(Payer::Homeserver).is_none());
+        let kept = [outbox.lanes.capacity(), outbox.unpaid.capacity(), outbox.asking.capacity()];
+        assert!(kept.iter().all(|kept| *kept <= 8 * ROOM), "{kept:?}");
     }
 
     #[test]

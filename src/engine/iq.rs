@@ -145,6 +145,7 @@ impl Engine {
                 if live.questions.is_empty() {
                     live.questions.shrink_to_fit();
                 }
+                self.timers.remove(&(pending.deadline, Timer::Question(login.clone(), id.to_owned())));
                 let answer = (stanza.kind == "result").then_some(iq);
                 self.on_answered(login, pending, answer, Some(iq))
             }

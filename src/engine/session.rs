@@ -389,11 +389,13 @@ impl Engine {
         live.stream = None;
         self.wake_bits(login);
         let Some(live) = self.lives.get_mut(login) else { return Ok(()) };
-        let lookup = |(_, pending): (String, Pending)| match pending.question {
-            Question::JidLookup { email } => Some(email),
-            _ => None,
-        };
-        let emails: Vec<String> = live.questions.drain().filter_map(lookup).collect();
+        let mut emails = Vec::new();
+        for (id, pending) in live.questions.drain() {
+            self.timers.remove(&(pending.deadline, Timer::Question(login.clone(), id)));
+            if let Question::JidLookup { email } = pending.question {
+                emails.push(email);
+            }
+        }
         live.own_typing.clear();
         live.failures = if steady { 1 } else { live.failures.saturating_add(1) };
         live.last_end = Some(end.clone());

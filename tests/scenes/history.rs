@@ -318,6 +318,21 @@ fn a_session_is_resumed_across_a_restart_and_nothing_is_asked_again() {
 }
 
 #[test]
+fn what_is_answered_is_not_waited_for_any_longer() {
+    let mut stage = Stage::xmpp(JULIET);
+    stage.pass(4_000);
+    stage.cut(false);
+    stage.pass(50_000);
+    // A question that is not answered is given up after a minute.
+    assert!(
+        stage.engine.next_wake().is_none_or(|at| at > stage.now.uptime + 20_000),
+        "{:?} at {}",
+        stage.engine.next_wake(),
+        stage.now.uptime
+    );
+}
+
+#[test]
 fn after_a_restart_contacts_see_nothing_anew_unless_something_has_changed() {
     let mut stage = Stage::xmpp(JULIET);
     stage.is(PresenceState::Unavailable, Some("at sea"));
