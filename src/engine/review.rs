@@ -139,7 +139,7 @@ impl Engine {
             }
         };
         self.review.until = Some(until);
-        self.review.alarm |= gap && now >= until;
+        self.review.alarm |= gap;
         if gap || now < until {
             for event in &events {
                 if !self.bridge.is_ours(&event.sender)
