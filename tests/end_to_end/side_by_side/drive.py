@@ -1,7 +1,8 @@
 """Latency and pace through the bridge beside the same path without one, in one run, by one clock.
 
 The path without a bridge: this process takes the place of the bridge, with an XMPP account and an application service of its own, and
-passes on what it gets as it comes, without keeping it. What the bridge adds is the difference. Reads its orders as one JSON object on
+passes on what it gets as it comes, without keeping it. Its registration asks for the same as the bridge's, and its room has the same
+kinds of members. What the bridge adds is the difference. Reads its orders as one JSON object on
 stdin, and prints one JSON object a line.
 """
 
@@ -138,12 +139,14 @@ class Floor:
 
     async def begin(self, person, xmpp, contact):
         self.xmpp, self.contact = xmpp, contact
-        localpart = self.orders["floor"]["ghost"][1:].split(":")[0]
+        ghost = self.orders["floor"]["ghost"]
         plain = Matrix(self.bot.http, self.bot.address, self.bot.token)
-        await plain.call("POST", "/_matrix/client/v3/register", {"type": "m.login.application_service", "username": localpart, "inhibit_login": True})
-        made = await self.bot.call("POST", "/_matrix/client/v3/createRoom", {"preset": "private_chat", "is_direct": True, "invite": [person.name]})
+        register = {"type": "m.login.application_service", "username": ghost[1:].split(":")[0], "inhibit_login": True}
+        await plain.call("POST", "/_matrix/client/v3/register", register)
+        made = await plain.call("POST", "/_matrix/client/v3/createRoom", {"preset": "private_chat", "is_direct": True, "invite": [person.name, ghost]})
         self.room = made["room_id"]
-        await person.call("POST", f"/_matrix/client/v3/rooms/{quote(self.room)}/join", {})
+        for member in (self.bot, person):
+            await member.call("POST", f"/_matrix/client/v3/rooms/{quote(self.room)}/join", {})
         xmpp.passes_on = self.queue.put_nowait
         app = web.Application()
         app.router.add_put("/_matrix/app/v1/transactions/{txn}", self.on_transaction)
@@ -196,8 +199,11 @@ async def main():
         floor = Floor(orders, http)
         passing = await floor.begin(person, dave, orders["floor"]["contact"])
         account, room = orders["account"], orders["room"]
+        # For a minute after its start the bridge holds each message against the room.
+        await asyncio.sleep(orders["rest"])
 
         async def one(heard, say, body):
+            await asyncio.sleep(0.05)  # what follows from the one before is over
             before = time.perf_counter()
             said = say(body)
             if asyncio.iscoroutine(said):
@@ -220,9 +226,9 @@ async def main():
             with_bridge, without = [], []
             before = cpu(orders["pid"])
             for number in range(count):
-                with_bridge.append(await one(heard, bridged, f"bridge {name} {number}"))
-                without.append(await one(heard, bare, f"floor {name} {number}"))
-                await asyncio.sleep(0.01)
+                turns = [("bridge", bridged, with_bridge), ("floor", bare, without)]
+                for kind, say, took in turns if number % 2 else reversed(turns):
+                    took.append(await one(heard, say, f"{kind} {name} {number}"))
             spent = cpu(orders["pid"]) - before
             pairs = [(a, b) for a, b in zip(with_bridge, without) if a is not None and b is not None]
             tell(scenario="side by side", way=name, bridge=shown([a for a, _ in pairs]), floor=shown([b for _, b in pairs]),

@@ -1,6 +1,6 @@
 //! What the bridge adds to the way through a real Synapse and a real Prosody: latency, pace, order and processor time, beside the same
 //! way without a bridge in the same run (`drive.py`). A few messages are part of the tests, for that it works and loses nothing;
-//! `script/bench` asks for more (`SIDE_BY_SIDE=count,burst`), of the release build, and reads what it prints. No test asserts a time.
+//! `script/bench` asks for more (`SIDE_BY_SIDE=count,burst,rest`), of the release build and once its first minute is over, and reads what it prints. No test asserts a time.
 
 use std::fs;
 use std::io::Write as _;
@@ -18,9 +18,9 @@ const FLOOR_TOKEN: &str = "the-floors-token";
 
 #[test]
 fn the_bridge_beside_the_same_way_without_one() {
-    let asked = std::env::var("SIDE_BY_SIDE").unwrap_or_else(|_| "5,20".to_owned());
-    let (count, burst) = asked.split_once(',').expect("SIDE_BY_SIDE is count,burst");
-    let (count, burst): (u32, u32) = (count.parse().expect("a number"), burst.parse().expect("a number"));
+    let asked = std::env::var("SIDE_BY_SIDE").unwrap_or_else(|_| "5,20,0".to_owned());
+    let numbers: Vec<u32> = asked.split(',').map(|number| number.parse().expect("a number")).collect();
+    let [count, burst, rest] = numbers[..] else { panic!("SIDE_BY_SIDE is count,burst,rest") };
     let prosody = Prosody::start("prosody", Authority::trusted());
     let networks = json!({"xmpp": {"profile": "xmpp", "domains": {Prosody::DOMAIN: starttls(prosody.reach())}}});
     let plan = Plan::new("bridge");
@@ -28,6 +28,7 @@ fn the_bridge_beside_the_same_way_without_one() {
     let floor = json!({
         "id": "floor", "url": format!("http://127.0.0.1:{port}"), "as_token": FLOOR_TOKEN, "hs_token": "floor-hs",
         "sender_localpart": "floorbot", "rate_limited": false,
+        "receive_ephemeral": true, "de.sorunome.msc2409.push_ephemeral": true,
         "namespaces": {"users": [{"exclusive": true, "regex": "@floor_.*"}]},
     });
     fs::write(plan.folder.join("floor.yaml"), floor.to_string()).expect("write its registration");
@@ -47,7 +48,7 @@ fn the_bridge_beside_the_same_way_without_one() {
     let orders = json!({
         "homeserver": bridge.synapse.address(), "person": user.id, "password": PASSWORD, "room": portal.room,
         "account": alice.jid, "contact": bob.jid, "ca": Authority::trusted().file(), "port": prosody.reach().starttls,
-        "pid": bridge.pid(), "count": count, "burst": burst,
+        "pid": bridge.pid(), "count": count, "burst": burst, "rest": rest,
         "floor": {
             "as_token": FLOOR_TOKEN, "port": port.number(), "ghost": format!("@floor_ghost:{}", Synapse::DOMAIN),
             "contact": carol.jid, "account": dave.jid,
