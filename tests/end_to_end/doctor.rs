@@ -245,7 +245,8 @@ fn what_is_wrong_on_the_bridges_own_machine_is_named_with_its_remedy() {
     page.shows("A registration that does not fit the configuration", &Planted::registered(folder, &changes).check());
 
     let planted = Planted::of(folder, |_| {});
-    assert!(planted.check().status.success());
+    let sound = planted.check();
+    assert!(sound.status.success(), "{}", String::from_utf8_lossy(&sound.stdout));
     for file in ["data.key", "registration.yaml"] {
         fs::set_permissions(planted.0.join(file), fs::Permissions::from_mode(0o644)).expect("open it to all");
     }
