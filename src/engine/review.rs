@@ -284,9 +284,9 @@ impl Engine {
         Ok(())
     }
 
-    /// The transaction's own id tells nothing: a homeserver may count anew, and put an event into a second one.
+    /// The transaction's own id tells nothing: a homeserver may count anew, and put an event into a second one. One that brings nothing
+    /// new, such as our own events, is answered without a write.
     fn take_transaction(&mut self, waiting: Waiting) -> Result<(), StoreError> {
-        self.bridge.store.note_transaction(&waiting.txn)?;
         let mut fresh = waiting.events.is_empty();
         for event in &waiting.events {
             if self.bridge.is_ours(&event.sender) {

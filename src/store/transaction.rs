@@ -30,12 +30,6 @@ fn place_key(place: u64) -> Vec<u8> {
 }
 
 impl Store {
-    /// Notes which transaction was taken in last, for whoever looks: each answer rests on a commit of its own, even to a
-    /// transaction that brings nothing new.
-    pub fn note_transaction(&mut self, txn: &str) -> Result<(), StoreError> {
-        self.write(Key::of(Table::Transaction).byte(b'l').done(), &Named(txn.to_owned()))
-    }
-
     /// Notes an event; `false` if it was handled before.
     pub fn note_event(&mut self, event: &EventId) -> Result<bool, StoreError> {
         if self.row::<Place>(&key(event.as_str()))?.is_some() {

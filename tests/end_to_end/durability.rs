@@ -21,6 +21,8 @@ use super::servers::Prosody;
 enum Call {
     /// A part of a transaction's request was read, on this descriptor.
     Pushed(String),
+    /// In that part was a message of the person.
+    Told(String),
     /// An answer was written, on this descriptor.
     Answered(String),
     /// At least [`LONG`] bytes came from the XMPP server at once: a message of the contact.
@@ -30,6 +32,9 @@ enum Call {
     /// The store's file is on the disk: the call has returned.
     Synced,
 }
+
+/// What a message of the person begins with.
+const TO_XMPP: &str = "to XMPP ";
 
 /// Bytes of a message's padding. Whatever else the server sends in a conversation is shorter.
 const LONG: usize = 3_200;
@@ -69,6 +74,7 @@ fn read(trace: &str, xmpp: u16, room: &str) -> Vec<Call> {
                 {
                     open.insert(descriptor());
                     calls.push(Call::Pushed(descriptor()));
+                    calls.extend(text.contains(TO_XMPP).then(|| Call::Told(descriptor())));
                 }
             }
             // A call that sends counts from when it begins.
@@ -114,21 +120,25 @@ fn nothing_is_answered_or_sent_before_the_disk_has_it() {
         let long = format!("to Matrix {number} {}", "x".repeat(LONG));
         contact.say(&alice.jid, &long);
         person.hears(&portal.room, &long);
-        person.say(&portal.room, &format!("to XMPP {number}"));
-        contact.hears(&alice.jid, &format!("to XMPP {number}"));
+        person.say(&portal.room, &format!("{TO_XMPP}{number}"));
+        contact.hears(&alice.jid, &format!("{TO_XMPP}{number}"));
     }
     bridge.terminate();
 
     let calls = read(&traced(bridge.folder()), prosody.reach().starttls, &portal.room);
     let count = |wanted: fn(&Call) -> bool| calls.iter().filter(|call| wanted(call)).count();
     assert!(count(|call| matches!(call, Call::Pushed(_))) >= 2 * ROUNDS, "the trace shows too few transactions");
+    assert!(
+        count(|call| matches!(call, Call::Told(_))) >= ROUNDS,
+        "the trace does not show each message of the person"
+    );
     assert_eq!(count(|call| *call == Call::Sent), ROUNDS, "the trace does not show each event");
     assert_eq!(count(|call| *call == Call::Heard), ROUNDS, "the trace does not show each message");
 
     for (at, call) in calls.iter().enumerate() {
         let later = &calls[at..];
         match call {
-            Call::Pushed(descriptor) => {
+            Call::Told(descriptor) => {
                 let answered = |call: &Call| matches!(call, Call::Answered(on) if on == descriptor);
                 // The last may have come when the program was ending, without an answer.
                 let Some(answer) = later.iter().position(answered) else { continue };
@@ -140,7 +150,8 @@ fn nothing_is_answered_or_sent_before_the_disk_has_it() {
                 let synced = later.iter().position(|call| *call == Call::Synced).expect("a sync after the message");
                 assert!(synced < sent, "an event was sent before the disk had its message: {:?}", &later[..=synced]);
             }
-            Call::Answered(_) | Call::Sent | Call::Synced => {}
+            // A transaction that brings nothing new, such as our own events, has nothing to be written.
+            Call::Pushed(_) | Call::Answered(_) | Call::Sent | Call::Synced => {}
         }
     }
 }
@@ -149,7 +160,7 @@ fn nothing_is_answered_or_sent_before_the_disk_has_it() {
 fn the_reader_of_traces_reads_calls_that_were_interrupted() {
     let trace = concat!(
         "12 read(7<TCP:[127.0.0.1:1->127.0.0.1:9]>, \"PUT /_matrix/app/v1/transactions/5 HTTP\"..., 99) = 99\n",
-        "12 read(7<TCP:[127.0.0.1:1->127.0.0.1:9]>, \"{\\\"events\\\":\"..., 99) = 40\n",
+        "12 read(7<TCP:[127.0.0.1:1->127.0.0.1:9]>, \"{\\\"events\\\":[{\\\"content\\\":{\\\"body\\\":\\\"to XMPP 1\\\"\"..., 99) = 40\n",
         "12 read(7<TCP:[127.0.0.1:1->127.0.0.1:9]>, 0x7f, 99) = -1 EAGAIN (Resource temporarily unavailable)\n",
         "13 fsync(5</x/data/db> <unfinished ...>\n",
         "12 sendto(8<TCP:[a]>, \"PUT /_matrix/client/v3/rooms/!a/send/m.room.message/x\"..., 5 <unfinished ...>\n",
@@ -163,6 +174,7 @@ fn the_reader_of_traces_reads_calls_that_were_interrupted() {
     );
     let socket = "7<TCP:[127.0.0.1:1->127.0.0.1:9]>".to_owned();
     let pushed = || Call::Pushed(socket.clone());
-    let wanted = [pushed(), pushed(), Call::Sent, Call::Synced, Call::Answered(socket.clone()), Call::Heard];
+    let told = Call::Told(socket.clone());
+    let wanted = [pushed(), pushed(), told, Call::Sent, Call::Synced, Call::Answered(socket.clone()), Call::Heard];
     assert_eq!(read(trace, 5222, "!a"), wanted);
 }

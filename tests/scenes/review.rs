@@ -78,6 +78,23 @@ fn a_transaction_that_is_believed_is_taken_as_it_comes() {
 }
 
 #[test]
+fn a_transaction_that_brings_nothing_new_is_answered_without_a_write() {
+    let mut stage = believing(7);
+    let known = said(&stage, 0);
+    let own =
+        RoomEvent { id: ruma::owned_event_id!("$echo"), sender: stage.ghost("juliet@capulet.lit"), ..said(&stage, 1) };
+    let commits = stage.disk().commits();
+    for (number, event) in [(8, known), (9, own)] {
+        push(&mut stage, number, event);
+        assert_eq!(stage.answered.last(), Some(&Ticket(number)));
+    }
+    assert_eq!(stage.disk().commits(), commits);
+    let new = said(&stage, 2);
+    push(&mut stage, 10, new);
+    assert!(stage.disk().commits() > commits);
+}
+
+#[test]
 fn a_gap_in_the_numbers_is_looked_into() {
     let mut stage = believing(7);
     let (eighth, ninth) = (said(&stage, 8), said(&stage, 9));
