@@ -57,6 +57,8 @@ pub(super) struct Live {
     pub account: Option<BareJid>,
     pub session: Option<Session>,
     pub session_changed: bool,
+    /// The session was resumed, and the server has confirmed nothing since.
+    pub unheard: bool,
     pub questions: HashMap<String, Pending>,
     pub next_question: u64,
     pub up_since: u64,
@@ -196,7 +198,12 @@ impl Engine {
                 match report {
                     StreamReport::Up(up) => self.on_up(&login, stream, &up),
                     StreamReport::Stanza(stanza) => self.on_stanza(&login, &stanza),
-                    StreamReport::Acked(h) => self.on_acked(&login, h),
+                    StreamReport::Acked(h) => {
+                        if let Some(live) = self.lives.get_mut(&login) {
+                            live.unheard = false;
+                        }
+                        self.on_acked(&login, h)
+                    }
                     StreamReport::Down(end) => self.on_down(&login, stream, &end),
                 }
             }
@@ -249,6 +256,7 @@ impl Engine {
             }
             _ => None,
         };
+        live.unheard = resumed.is_some();
         if let Some(h) = resumed {
             self.on_acked(login, h)?;
             self.doubt_unconfirmed(login, Some(h))?;
@@ -384,7 +392,8 @@ impl Engine {
             return Ok(());
         }
         self.states.note(login);
-        let steady = live.phase == Phase::Up && self.bridge.now.uptime.saturating_sub(live.up_since) >= STEADY;
+        let was_up = live.phase == Phase::Up;
+        let steady = was_up && self.bridge.now.uptime.saturating_sub(live.up_since) >= STEADY;
         live.phase = Phase::Down;
         live.stream = None;
         self.wake_bits(login);
@@ -397,6 +406,16 @@ impl Engine {
             }
         }
         live.own_typing.clear();
+        // Prosody 0.12 reads a resumed session on from the half of a stanza at which its connection broke: it takes all that follows
+        // for the rest of that stanza, as often as it is resumed.
+        if was_up
+            && live.unheard
+            && matches!(end, StreamEnd::TimedOut { .. })
+            && let Some(management) = live.session.as_mut().and_then(|session| session.management.as_mut())
+        {
+            management.id = None;
+            live.session_changed = true;
+        }
         live.failures = if steady { 1 } else { live.failures.saturating_add(1) };
         live.last_end = Some(end.clone());
         live.down_since.get_or_insert(self.bridge.now.wall);

@@ -10,6 +10,7 @@
 //! oauth                 tokens for the networks that want them
 //! ```
 
+mod acks;
 pub mod connect;
 pub mod element;
 pub mod guard;
@@ -74,7 +75,7 @@ pub struct Timeouts {
     pub keepalive: Duration,
     /// The sign of life must come within this.
     pub answer: Duration,
-    /// The server must take something of what we write within this.
+    /// The server must take something of what we write within this, and confirm it within as long again.
     pub write: Duration,
 }
 

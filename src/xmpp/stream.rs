@@ -21,6 +21,7 @@ use tokio_xmpp::xmlstream::ReadError;
 
 use super::{
     Timeouts,
+    acks::Acks,
     element::{NS_CLIENT, NS_STREAM, Outgoing, element},
     sign_in::{NS_CSI, NS_SM, handled, is_stanza},
     transport::{Parting, Transport},
@@ -33,8 +34,6 @@ use crate::domain::{
 
 /// Elements that wait to be written; above, no further orders are taken until the server reads.
 const HIGH_WATER: usize = 64;
-/// Commits are told to the server by themselves when this many stanzas were not yet.
-const ACK_EVERY: u32 = 20;
 /// How long an ending stream may take to write what is left, and then again to hear the server's end.
 const CLOSING: Duration = Duration::from_secs(3);
 
@@ -73,22 +72,6 @@ enum Half {
 enum Moved {
     Read(Option<Result<Element, ReadError>>),
     Wrote(io::Result<()>),
-}
-
-/// The counts of XEP-0198.
-struct Acks {
-    /// Stream management is on.
-    managed: bool,
-    /// Stanzas received in the session.
-    inbound: u32,
-    /// Stanzas of it that are committed.
-    committed: u32,
-    /// The last `h` that we sent.
-    told: u32,
-    /// The server asked when not everything was committed.
-    asked: bool,
-    /// Stanzas were written since the last `<r/>`.
-    unasked: bool,
 }
 
 struct State {
@@ -133,16 +116,13 @@ impl Live<'_> {
             probed: None,
             probes: 0,
             ready: VecDeque::new(),
-            acks: Acks {
-                managed: up.management.is_some(),
-                inbound,
-                committed: inbound,
-                told: inbound,
-                asked: false,
-                unasked: false,
-            },
+            acks: Acks::new(up.management.is_some(), inbound, up.resumed.unwrap_or(0)),
             ending: None,
         };
+        if up.resumed.is_some() {
+            // Whether it hears us on the new connection.
+            state.push(element("r", NS_SM, &[]));
+        }
         state.ready.push_back(StreamReport::Up(Box::new(up)));
         for stanza in early {
             state.element(stanza, self.stream);
@@ -167,7 +147,7 @@ impl Live<'_> {
             }
             let over = matches!(state.ending, Some(Ending::Over(_)));
             let (reads, writes) = (state.ready.is_empty() && !over, state.writes() && !over);
-            let alarm = state.alarm(self.timeouts);
+            let (alarm, began) = (state.alarm(self.timeouts), Instant::now());
             tokio::select! {
                 moved = poll_fn(|cx| state.poll_move(&mut stream, reads, writes, cx)), if reads || writes => {
                     match moved {
@@ -197,6 +177,9 @@ impl Live<'_> {
                         return end;
                     }
                 }
+            }
+            if !reads {
+                state.acks.unheard(began.elapsed());
             }
         }
     }
@@ -231,7 +214,7 @@ impl State {
         }
     }
 
-    /// Writes and flushes all that waits.
+    /// Writes and flushes all that waits and that may go before the server has confirmed more.
     fn poll_write<IO: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         stream: &mut Stream<IO>,
@@ -240,12 +223,25 @@ impl State {
         let mut stream = Pin::new(stream);
         while !self.out.is_empty() {
             ready!(Sink::<&Outgoing<'_>>::poll_ready(stream.as_mut(), cx))?;
+            let place = stream.get_stream().sent();
+            if self.acks.full(place) && self.out.front().is_some_and(is_stanza) {
+                if !self.acks.ask() {
+                    ready!(Sink::<&Outgoing<'_>>::poll_flush(stream, cx))?;
+                    self.unflushed = false;
+                    return Poll::Pending;
+                }
+                self.out.push_front(element("r", NS_SM, &[]));
+            }
             if let Some(element) = self.out.pop_front() {
+                if is_stanza(&element) {
+                    self.acks.write(place);
+                } else if element.is("r", NS_SM) {
+                    self.acks.asks();
+                }
                 stream.as_mut().start_send(&Outgoing(&element))?;
                 self.unflushed = true;
             }
-            if self.out.is_empty() && self.acks.unasked && self.ending.is_none() {
-                self.acks.unasked = false;
+            if self.out.is_empty() && self.ending.is_none() && self.acks.ask() {
                 self.out.push_back(element("r", NS_SM, &[]));
             }
         }
@@ -329,17 +325,22 @@ impl State {
 
     fn element(&mut self, element: Element, stream: StreamId) {
         if is_stanza(&element) {
-            self.acks.inbound = self.acks.inbound.wrapping_add(1);
-            if self.acks.managed || !is_our_pong(&element, stream) {
+            self.acks.came();
+            if self.acks.managed() || !is_our_pong(&element, stream) {
                 self.ready.push_back(StreamReport::Stanza(Box::new(element)));
             }
         } else if element.has_ns(NS_SM) {
             match element.name() {
                 "r" => {
                     self.tell();
-                    self.acks.asked = self.acks.told != self.acks.inbound;
+                    self.acks.was_asked();
                 }
-                "a" => self.ready.extend(handled(&element).map(StreamReport::Acked)),
+                "a" => {
+                    if let Some(h) = handled(&element) {
+                        self.acks.confirm(h);
+                        self.ready.push_back(StreamReport::Acked(h));
+                    }
+                }
                 _ => {}
             }
         } else if element.is("error", NS_STREAM) {
@@ -357,34 +358,28 @@ impl State {
         match order {
             StreamOrder::Connect(_) => tracing::warn!("a stream cannot be connected twice: order ignored"),
             StreamOrder::Send(stanzas) => {
-                self.acks.unasked |= self.acks.managed && !stanzas.is_empty();
                 for stanza in stanzas {
                     self.push(stanza);
                 }
             }
             StreamOrder::Ack(committed) => {
-                // A count never goes back; it wraps around (XEP-0198 section 4).
-                if committed.wrapping_sub(self.acks.committed) <= u32::MAX / 2 {
-                    self.acks.committed = committed;
-                }
-                let behind = self.acks.committed.wrapping_sub(self.acks.told);
-                if self.acks.managed && (self.acks.asked && behind > 0 || behind >= ACK_EVERY) {
+                if self.acks.commit(committed) {
                     self.tell();
-                    self.acks.asked = self.acks.told != self.acks.inbound && self.acks.asked;
+                    self.acks.told_after_commit();
                 }
             }
             StreamOrder::Activity { active } => {
                 self.push(element(if active { "active" } else { "inactive" }, NS_CSI, &[]));
             }
             StreamOrder::Close => {
-                if self.acks.managed {
+                if self.acks.managed() {
                     self.tell();
                 }
                 self.end_half();
                 self.ending = Some(Ending::Closing(Instant::now() + CLOSING, true));
             }
             StreamOrder::Suspend => {
-                if self.acks.managed {
+                if self.acks.managed() {
                     self.tell();
                 }
                 self.ending = Some(Ending::Closing(Instant::now() + CLOSING, false));
@@ -394,8 +389,8 @@ impl State {
 
     /// `<a/>`: only what is committed.
     fn tell(&mut self) {
-        self.acks.told = self.acks.committed;
-        self.push(element("a", NS_SM, &[("h", &self.acks.committed.to_string())]));
+        let handled = self.acks.tell();
+        self.push(element("a", NS_SM, &[("h", &handled.to_string())]));
     }
 
     /// When something has to be done even if nothing happens.
@@ -412,7 +407,8 @@ impl State {
             Some(at) => at + timeouts.answer,
             None => self.heard + timeouts.keepalive,
         });
-        [write, heard].into_iter().flatten().min().unwrap_or(far)
+        let confirmed = self.acks.waits().filter(|_| self.ready.is_empty()).map(|at| at + timeouts.write);
+        [write, heard, confirmed].into_iter().flatten().min().unwrap_or(far)
     }
 
     fn alarmed(&mut self, live: &mut Live<'_>) -> Option<StreamEnd> {
@@ -423,17 +419,21 @@ impl State {
             Some(_) => return None,
             None => {}
         }
-        if self.writes() && now >= self.wrote + live.timeouts.write {
-            return late("taking what we send");
-        }
+        let writes = self.writes() && now >= self.wrote + live.timeouts.write;
         if !self.ready.is_empty() {
-            return None;
+            return if writes { late("taking what we send") } else { None };
+        }
+        if self.acks.waits().is_some_and(|at| now >= at + live.timeouts.write) {
+            return late("confirming what we send");
+        }
+        if writes {
+            return late("taking what we send");
         }
         match self.probed {
             Some(at) if now >= at + live.timeouts.answer => return late("a sign of life"),
             None if now >= self.heard + live.timeouts.keepalive => {
                 self.probed = Some(now);
-                if self.acks.managed {
+                if self.acks.managed() {
                     self.push(element("r", NS_SM, &[]));
                 } else {
                     let id = format!("{}{}", ping_prefix(live.stream), self.probes);

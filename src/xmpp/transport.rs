@@ -58,6 +58,7 @@ pub struct Transport<IO> {
     failure: Option<io::Error>,
     heard: Instant,
     wrote: Instant,
+    sent: u32,
     parting: Cell<Parting>,
 }
 
@@ -66,7 +67,7 @@ impl<IO: AsyncWrite> Transport<IO> {
     pub fn new(io: IO) -> Self {
         let now = Instant::now();
         let (io, guard, parting) = (BufWriter::with_capacity(WRITE_SIZE, io), Guard::default(), Cell::default());
-        Self { io, guard, passed: Vec::new(), taken: 0, failure: None, heard: now, wrote: now, parting }
+        Self { io, guard, passed: Vec::new(), taken: 0, failure: None, heard: now, wrote: now, sent: 0, parting }
     }
 
     /// The connection.
@@ -92,6 +93,11 @@ impl<IO: AsyncWrite> Transport<IO> {
     /// When the last bytes could be written.
     pub fn wrote(&self) -> Instant {
         self.wrote
+    }
+
+    /// How many bytes were taken for writing (modulo 2^32).
+    pub fn sent(&self) -> u32 {
+        self.sent
     }
 
     /// How often the guard cut something out.
@@ -165,6 +171,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Transport<IO> {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         this.wrote = Instant::now();
+        // Only differences count.
+        this.sent = this.sent.wrapping_add(u32::try_from(written).unwrap_or(u32::MAX));
         Poll::Ready(Ok(written))
     }
 

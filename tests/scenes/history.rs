@@ -1,6 +1,10 @@
 //! What was said before, meanwhile and elsewhere.
 
-use messenger_bridge::domain::Timestamp;
+use messenger_bridge::domain::{
+    Timestamp,
+    input::Input,
+    stream::{StreamEnd, StreamReport},
+};
 use ruma::presence::PresenceState;
 
 use super::stage::Stage;
@@ -315,6 +319,35 @@ fn a_session_is_resumed_across_a_restart_and_nothing_is_asked_again() {
     assert_eq!(asked(&stage), 1);
     assert_eq!(stage.bodies("juliet@capulet.lit"), ["two", "three"]);
     assert!(stage.shown().iter().all(|presence| presence.attr("type").is_none()), "nobody sees the account leave");
+}
+
+/// As Prosody 0.12 does after a connection that broke in the middle of a stanza.
+#[test]
+fn a_session_that_does_not_hear_after_it_was_resumed_is_given_up() {
+    for (timed_out, heard, resumes) in [(true, false, false), (true, true, true), (false, false, true)] {
+        let mut stage = Stage::xmpp(JULIET);
+        let room = stage.room("juliet@capulet.lit");
+        stage.cut(true);
+        assert!(stage.connects.last().unwrap().resume.is_some());
+        stage.mute = true;
+        stage.says(&room, "one");
+        let stream = stage.stream.take().unwrap();
+        let h = u32::try_from(stage.sent.len()).unwrap() - 1;
+        if heard {
+            stage.play(Input::Stream { stream, report: StreamReport::Acked(h) });
+        }
+        let end = if timed_out {
+            StreamEnd::TimedOut { phase: "confirming what we send".to_owned() }
+        } else {
+            StreamEnd::Lost { detail: "cut".to_owned() }
+        };
+        stage.play(Input::Stream { stream, report: StreamReport::Down(end) });
+        // What is to be resumed outlives the process.
+        stage.mute = false;
+        stage.crash();
+        stage.pass(10_000);
+        assert_eq!(stage.connects.last().unwrap().resume.is_some(), resumes, "{timed_out} {heard}");
+    }
 }
 
 #[test]

@@ -179,12 +179,49 @@ async fn a_full_mailbox_stops_reading_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn reading_goes_on_while_the_server_does_not_read() {
+async fn what_is_on_its_way_unconfirmed_has_a_bound_and_is_waited_for_only_so_long() {
     let server = Server::new().await;
     let mut settings = server.settings();
     settings.timeouts.write = Duration::from_millis(500);
     let mut client = Client::start(settings, order(password()));
     let mut peer = server.accept_bound(true).await;
+    client.up().await;
+    let stanza = |id: u32| element(&format!("<message id='{id}'><body>{}</body></message>", "x".repeat(1_000)));
+    client.handle.send(StreamOrder::Send((1..=9).map(stanza).collect())).unwrap();
+    let ids = |sent: &str| -> Vec<String> {
+        sent.split("<message id='").skip(1).map(|rest| rest.split('\'').next().unwrap().to_owned()).collect()
+    };
+    let question = "<r xmlns='urn:xmpp:sm:3'/>";
+    assert_eq!(ids(&peer.until(question).await), ["1", "2", "3", "4"]);
+    // Half of it is confirmed: half as much follows, and nothing else until more is.
+    peer.send("<a xmlns='urn:xmpp:sm:3' h='2'/>").await;
+    assert!(matches!(client.report().await, StreamReport::Acked(2)));
+    assert_eq!(ids(&peer.until(question).await), ["5", "6"]);
+    peer.send("<a xmlns='urn:xmpp:sm:3' h='6'/>").await;
+    assert!(matches!(client.report().await, StreamReport::Acked(6)));
+    assert_eq!(ids(&peer.until(question).await), ["7", "8", "9"]);
+    // The question goes although nothing else may.
+    client.handle.send(StreamOrder::Send(vec![stanza(10)])).unwrap();
+    assert_eq!(ids(&peer.until(question).await), ["10"]);
+    // It goes on speaking, but has not taken what it was sent.
+    let late = loop {
+        peer.send("<message/>").await;
+        match client.report().await {
+            StreamReport::Stanza(_) => {}
+            StreamReport::Down(end) => break end,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(late, StreamEnd::TimedOut { phase: "confirming what we send".to_owned() });
+}
+
+#[tokio::test]
+async fn reading_goes_on_while_the_server_does_not_read() {
+    let server = Server::new().await;
+    let mut settings = server.settings();
+    settings.timeouts.write = Duration::from_millis(500);
+    let mut client = Client::start(settings, order(password()));
+    let mut peer = server.accept_bound(false).await;
     client.up().await;
     let large = element(&format!("<message id='x'><body>{}</body></message>", "x".repeat(60_000)));
     client.handle.send(StreamOrder::Send(vec![large; 500])).unwrap();

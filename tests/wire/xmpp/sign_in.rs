@@ -151,7 +151,8 @@ async fn a_session_is_resumed() {
     assert_eq!((up.resumed, up.account.as_str()), (Some(3), "juliet@capulet.lit"));
     assert_eq!(up.management, Some(Management { id: Some("s0".to_owned()), location: None }));
     client.stanza().await;
-    peer.until("<a xmlns='urn:xmpp:sm:3' h='7'/>").await;
+    let first = peer.until("<a xmlns='urn:xmpp:sm:3' h='7'/>").await;
+    assert!(first.starts_with("<r xmlns='urn:xmpp:sm:3'/>"), "whether it hears is asked at once: {first}");
     client.handle.send(StreamOrder::Ack(8)).unwrap();
     peer.until("<a xmlns='urn:xmpp:sm:3' h='8'/>").await;
 }
