@@ -397,7 +397,10 @@ proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "[a-z:{}\\[\\]#&*!|>'\" \n-]{0,60}") {
         if let Ok(done) = upgrade(&text, SMALL, &[]) {
-            prop_assert!(is_kept(text.trim_end(), &done.text));
+            // Empty lines at the end need not stay; the line before them stays as it is, with what blanks it ends in.
+            let blank = text.lines().rev().take_while(|line| line.trim().is_empty()).count();
+            let said: Vec<&str> = text.lines().take(text.lines().count() - blank).collect();
+            prop_assert!(is_kept(&said.join("\n"), &done.text), "of\n{}\ncame\n{}", text, done.text);
         }
     }
 }
