@@ -39,7 +39,7 @@ use crate::{
 /// Inputs that may wait for the engine. When it is full the shells wait: the homeserver's requests and the streams stop
 /// being read.
 pub const MAILBOX: usize = 1024;
-/// Inputs that are handled as one batch, and committed together, at most.
+/// Inputs that are handled as one batch at most. A commit that waited for company is of less than twice as many.
 const BATCH: usize = 256;
 /// How long a commit that nobody waits for, such as of an event that was taken, may wait for company.
 const LINGER: Duration = Duration::from_millis(20);

@@ -80,6 +80,8 @@ struct State {
     half: Half,
     /// What was written may still be buffered below.
     unflushed: bool,
+    /// All that may go is written; the rest waits until the server has confirmed more.
+    held: bool,
     /// Nothing can be written any more; what came before is still read.
     broken: Option<io::Error>,
     /// The last time that something was written, or that there was nothing to write.
@@ -110,6 +112,7 @@ impl Live<'_> {
             out: VecDeque::new(),
             half: Half::Open,
             unflushed: false,
+            held: false,
             broken: None,
             wrote: now,
             heard: now,
@@ -221,13 +224,17 @@ impl State {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let mut stream = Pin::new(stream);
+        if std::mem::take(&mut self.held) {
+            // Until now nothing was there that the server could have taken.
+            self.wrote = Instant::now();
+        }
         while !self.out.is_empty() {
             ready!(Sink::<&Outgoing<'_>>::poll_ready(stream.as_mut(), cx))?;
             let place = stream.get_stream().sent();
             if self.acks.full(place) && self.out.front().is_some_and(is_stanza) {
                 if !self.acks.ask() {
                     ready!(Sink::<&Outgoing<'_>>::poll_flush(stream, cx))?;
-                    self.unflushed = false;
+                    (self.unflushed, self.held) = (false, true);
                     return Poll::Pending;
                 }
                 self.out.push_front(element("r", NS_SM, &[]));
@@ -401,7 +408,7 @@ impl State {
             Some(Ending::Over(_)) => return far,
             None => {}
         }
-        let write = self.writes().then(|| self.wrote + timeouts.write);
+        let write = (self.writes() && !self.held).then(|| self.wrote + timeouts.write);
         // A full mailbox is our own silence, not the server's.
         let heard = self.ready.is_empty().then(|| match self.probed {
             Some(at) => at + timeouts.answer,
@@ -419,7 +426,7 @@ impl State {
             Some(_) => return None,
             None => {}
         }
-        let writes = self.writes() && now >= self.wrote + live.timeouts.write;
+        let writes = self.writes() && !self.held && now >= self.wrote + live.timeouts.write;
         if !self.ready.is_empty() {
             return if writes { late("taking what we send") } else { None };
         }

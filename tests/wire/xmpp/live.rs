@@ -215,6 +215,29 @@ async fn what_is_on_its_way_unconfirmed_has_a_bound_and_is_waited_for_only_so_lo
     assert_eq!(late, StreamEnd::TimedOut { phase: "confirming what we send".to_owned() });
 }
 
+/// What the server has confirmed cannot be read while the mailbox is full: that is our own slowness, and no fault of the server's.
+#[tokio::test]
+async fn a_full_mailbox_is_not_taken_for_a_server_that_confirms_nothing() {
+    let server = Server::new().await;
+    let mut settings = server.settings();
+    settings.timeouts.write = Duration::from_millis(200);
+    let mut client = Client::with_mailbox(settings, order(password()), 1);
+    let mut peer = server.accept_bound(true).await;
+    client.up().await;
+    peer.send("<message id='1'/><message id='2'/><message id='3'/><message id='4'/>").await;
+    let stanza = |id: u32| element(&format!("<message id='{id}'><body>{}</body></message>", "x".repeat(1_000)));
+    client.handle.send(StreamOrder::Send((1..=9).map(stanza).collect())).unwrap();
+    peer.until("<r xmlns='urn:xmpp:sm:3'/>").await;
+    peer.send("<a xmlns='urn:xmpp:sm:3' h='4'/>").await;
+    // Our slowness itself, longer than `write`, and not a wait for something.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for id in 1..=4 {
+        assert_eq!(client.stanza().await.attr("id"), Some(id.to_string().as_str()));
+    }
+    assert!(matches!(client.report().await, StreamReport::Acked(4)));
+    assert!(peer.until("<r xmlns='urn:xmpp:sm:3'/>").await.contains("<message id='8'>"));
+}
+
 #[tokio::test]
 async fn reading_goes_on_while_the_server_does_not_read() {
     let server = Server::new().await;
