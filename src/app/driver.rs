@@ -39,10 +39,8 @@ use crate::{
 /// Inputs that may wait for the engine. When it is full the shells wait: the homeserver's requests and the streams stop
 /// being read.
 pub const MAILBOX: usize = 1024;
-/// Inputs that are handled as one batch at most. A commit that waited for company is of less than twice as many.
+/// Inputs that are handled as one batch, and committed together, at most.
 const BATCH: usize = 256;
-/// How long a commit that nobody waits for, such as of an event that was taken, may wait for company.
-const LINGER: Duration = Duration::from_millis(20);
 /// Pause before a commit that failed is tried again.
 const COMMIT_AGAIN: Duration = Duration::from_secs(1);
 
@@ -101,7 +99,6 @@ pub fn start(
             again: Vec::new(),
             started: Instant::now(),
             suspended: false,
-            lingers: None,
             published: None,
             stale: false,
             messages: Messages::default(),
@@ -120,8 +117,6 @@ struct Driver {
     again: Vec<Input>,
     started: Instant,
     suspended: bool,
-    /// Until when what was taken in may wait for its commit, and how many inputs that are.
-    lingers: Option<(Instant, usize)>,
     /// When the engine's numbers were given out last, and whether they have changed since.
     published: Option<Instant>,
     stale: bool,
@@ -144,13 +139,8 @@ impl Driver {
         loop {
             batch.append(&mut self.again);
             if batch.is_empty() && !runtime.block_on(self.wait(&mut mailbox, &mut batch)) {
-                if self.lingers.is_some() {
-                    // What is to be done because of it is for the next process.
-                    self.commit()?;
-                }
                 return Ok(());
             }
-            let taken = batch.len();
             self.engine.watch_messages(tracing::enabled!(tracing::Level::DEBUG));
             let began = Instant::now();
             for input in batch.drain(..) {
@@ -166,9 +156,6 @@ impl Driver {
             if let Some(metrics) = &self.shells.metrics {
                 metrics.handled(began.elapsed());
             }
-            if self.lingers(taken) {
-                continue;
-            }
             let outputs = self.commit()?;
             self.tell_messages();
             for output in outputs {
@@ -182,23 +169,10 @@ impl Driver {
         }
     }
 
-    /// Whether the commit of what was taken in, `taken` inputs of it just now, may wait for more.
-    fn lingers(&mut self, taken: usize) -> bool {
-        let now = Instant::now();
-        let (until, before) = self.lingers.take().unwrap_or((now + LINGER, 0));
-        let count = before + taken;
-        // An error is the commit's to deal with.
-        let lingers = now < until && count < BATCH && !self.suspended && matches!(self.engine.prepare(), Ok(false));
-        self.lingers = lingers.then_some((until, count));
-        lingers
-    }
-
-    /// Waits for inputs, for the engine's next timer, or until what was taken in has waited long enough. `false`: nobody is left to send
-    /// any.
+    /// Waits for inputs or for the engine's next timer. `false`: nobody is left to send any.
     async fn wait(&mut self, mailbox: &mut mpsc::Receiver<Input>, batch: &mut Vec<Input>) -> bool {
         let wake = self.engine.next_wake().map(|at| self.started + Duration::from_millis(at));
         let far = Instant::now() + Duration::from_hours(1);
-        let until = self.lingers.map_or(far, |(until, _)| until);
         loop {
             let due = self.published.map_or(far, |last| last + PUBLISH);
             tokio::select! {
@@ -207,7 +181,6 @@ impl Driver {
                     batch.push(Input::Tick);
                     return true;
                 }
-                () = tokio::time::sleep_until(until.into()), if self.lingers.is_some() => return true,
                 () = tokio::time::sleep_until(due.into()), if self.stale => self.publish(),
             }
         }

@@ -226,9 +226,9 @@ impl Engine {
         self.take_wants()
     }
 
-    /// Works out what is to be done because of what was taken in. `false`: nothing that anybody waits for, so that the commit may wait
-    /// a little for company.
-    pub fn prepare(&mut self) -> Result<bool, StoreError> {
+    /// Makes what was taken in durable and gives out what is now to be done. After an error nothing is given out; the
+    /// writes wait for the next try.
+    pub fn commit(&mut self) -> Result<Vec<Output>, StoreError> {
         self.tell_states()?;
         self.answer_lookups()?;
         self.pay()?;
@@ -237,13 +237,6 @@ impl Engine {
             self.pay()?;
         }
         self.take_wants()?;
-        Ok(!self.outputs.is_empty())
-    }
-
-    /// Makes what was taken in durable and gives out what is now to be done. After an error nothing is given out; the
-    /// writes wait for the next try.
-    pub fn commit(&mut self) -> Result<Vec<Output>, StoreError> {
-        self.prepare()?;
         self.write_sessions()?;
         self.bridge.store.commit()?;
         Ok(std::mem::take(&mut self.outputs))

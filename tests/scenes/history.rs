@@ -1,8 +1,8 @@
 //! What was said before, meanwhile and elsewhere.
 
 use messenger_bridge::domain::{
-    Output, Timestamp,
-    input::{Input, Outcome, Receipt},
+    Timestamp,
+    input::Input,
     stream::{StreamEnd, StreamReport},
 };
 use ruma::presence::PresenceState;
@@ -319,28 +319,6 @@ fn a_session_is_resumed_across_a_restart_and_nothing_is_asked_again() {
     assert_eq!(asked(&stage), 1);
     assert_eq!(stage.bodies("juliet@capulet.lit"), ["two", "three"]);
     assert!(stage.shown().iter().all(|presence| presence.attr("type").is_none()), "nobody sees the account leave");
-}
-
-/// Only what somebody waits for has to be committed at once.
-#[test]
-fn a_message_is_waited_for_and_the_answer_to_it_is_not() {
-    let mut stage = Stage::xmpp(JULIET);
-    stage.room("juliet@capulet.lit");
-    let stream = stage.stream.unwrap();
-    let message = "<message xmlns='jabber:client' from='juliet@capulet.lit/b' type='chat'><body>one</body></message>";
-    let report = StreamReport::Stanza(Box::new(message.parse().unwrap()));
-    stage.engine.handle(stage.now, Input::Stream { stream, report }).unwrap();
-    assert!(stage.engine.prepare().unwrap(), "it is to be sent");
-    let work = stage.engine.commit().unwrap().into_iter().find_map(|output| match output {
-        Output::Matrix(work) => Some(work.id),
-        _ => None,
-    });
-    let outcome = Outcome::Done(Receipt::Event(ruma::owned_event_id!("$one")));
-    stage.engine.handle(stage.now, Input::Done { work: work.unwrap(), outcome }).unwrap();
-    assert!(!stage.engine.prepare().unwrap(), "nothing follows from that it was taken");
-    let before = stage.disk().commits();
-    stage.engine.commit().unwrap();
-    assert!(stage.disk().commits() > before, "but it is written");
 }
 
 /// As Prosody 0.12 does after a connection that broke in the middle of a stanza.

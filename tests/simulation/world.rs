@@ -108,8 +108,6 @@ pub struct World {
     booted: u64,
     wake: Option<u64>,
     stepping: bool,
-    /// The commit has waited for company once.
-    lingered: bool,
     uncommitted: bool,
     inbox: VecDeque<Input>,
     tickets: BTreeMap<Ticket, String>,
@@ -200,7 +198,6 @@ impl World {
             booted: 0,
             wake: None,
             stepping: false,
-            lingered: false,
             uncommitted: false,
             inbox: VecDeque::new(),
             tickets: BTreeMap::new(),

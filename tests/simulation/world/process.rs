@@ -14,7 +14,7 @@ impl World {
         self.engine = Some(Engine::new(store, settings, hosts).unwrap());
         self.wake = None;
         self.stepping = false;
-        (self.uncommitted, self.lingered) = (false, false);
+        self.uncommitted = false;
         self.inbox.clear();
         self.taken.clear();
         self.tickets.clear();
@@ -50,14 +50,6 @@ impl World {
         }
         if self.strikes(2) {
             return self.crash("before its commit");
-        }
-        // What nobody waits for may wait for company; here only once.
-        let lingers = !std::mem::replace(&mut self.lingered, false)
-            && self.random.chance(50)
-            && !self.engine.as_mut().unwrap().prepare().unwrap();
-        if lingers {
-            (self.lingered, self.stepping, self.uncommitted) = (true, true, true);
-            return self.soon(1, 20, Event::Step(self.run));
         }
         if self.strikes(2) {
             self.disk.fail_commits(1);
